@@ -1,0 +1,162 @@
+"""Every exception that Chunkwise raises on purpose.
+
+Each names the thing, the place and the way out, and carries no secret: no query string, no header value, no cursor.
+``transient`` tells a caller whether the same call may succeed later: an operator retries a transient error and fails
+at once on any other.
+"""
+
+from __future__ import annotations
+
+
+class ChunkwiseError(Exception):
+    """Base of all errors of Chunkwise."""
+
+    #: whether the same work may succeed if it is tried again later
+    transient: bool = False
+
+
+class ConfigError(ChunkwiseError, ValueError):
+    """Parameters that cannot work, found before any request was made."""
+
+
+# --- paging: the API -------------------------------------------------------------------------------------------------
+
+
+class PagingError(ChunkwiseError):
+    """A paged read that would have given a wrong or short result."""
+
+
+class HttpStatusError(PagingError):
+    """The API answered with a status that is not retried (401, 403, 404, 422 ...)."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RetriesExhausted(PagingError):
+    """A page failed in a way that may pass, on every attempt that its retry policy allows."""
+
+    transient = True
+
+
+class BodyTruncated(PagingError):
+    """A response body ended before its announced end (Content-Length, chunk, or the end of its gzip stream)."""
+
+    transient = True
+
+
+class PageChanged(PagingError):
+    """A page that was asked for again after a broken read no longer starts with the records it had before."""
+
+    transient = True
+
+
+class CursorExpired(PagingError):
+    """The cursor that a retried run started from is no longer known to the API."""
+
+    transient = True
+
+
+class InvalidPage(PagingError):
+    """A body that is not valid JSON."""
+
+
+class RecordsNotFound(PagingError):
+    """The records selector finds nothing in a page, or something that is not an array."""
+
+
+class RecordNotObject(PagingError):
+    """An element of the records array is not a JSON object."""
+
+
+class ErrorBody(PagingError):
+    """A successful status with a body that says the request failed."""
+
+
+class MissingCursor(PagingError):
+    """The API says that there is more, and does not say how to ask for it."""
+
+
+class CursorRepeated(PagingError):
+    """The next request is one that this run has already made."""
+
+
+class PageRepeated(PagingError):
+    """A page with the very same records as an earlier one."""
+
+
+class LimitExceeded(PagingError):
+    """A run reached its cap of pages, records, bytes or seconds before the API ended."""
+
+
+class TotalMismatch(PagingError):
+    """The API declared another number of records than it delivered."""
+
+
+class TotalChanged(PagingError):
+    """The total that the API declares changed while its pages were read."""
+
+
+class PageSizeCapped(PagingError):
+    """The server gives shorter pages than it was asked for, in the middle of the run."""
+
+
+class TooManyEmptyPages(PagingError):
+    """More empty pages in a row than the run allows."""
+
+
+class ForeignOrigin(PagingError):
+    """A next link or redirect points to an origin that is not the API's and is not allowed."""
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+class RecordError(ChunkwiseError):
+    """A record that cannot become an output line."""
+
+
+class TransformFailed(RecordError):
+    """A transform cannot be applied to one record."""
+
+
+class StampConflict(RecordError):
+    """A record already has a key that a stamp would add."""
+
+
+class QuarantineLimitExceeded(RecordError):
+    """More records went to quarantine than the policy allows."""
+
+
+class EmptyResult(ChunkwiseError):
+    """The API delivered no record at all, and ``on_empty`` is ``"fail"``."""
+
+
+# --- storage: S3 -----------------------------------------------------------------------------------------------------
+
+
+class StorageError(ChunkwiseError):
+    """An object could not be read or written as asked."""
+
+
+class UploadFailed(StorageError):
+    """A part or the completion of an upload failed; nothing was published and the upload was aborted."""
+
+    transient = True
+
+
+class UploadConflict(StorageError):
+    """S3 answered 409 ConditionalRequestConflict: another writer was busy with the same key. Start again."""
+
+    transient = True
+
+
+class UploadLost(StorageError):
+    """A saved upload can't be continued: it is gone, or its parts are not those that were saved."""
+
+    transient = True
+
+
+class ObjectExists(StorageError):
+    """The key already has an object and ``on_exists`` is ``"fail"``, or it changed under a conditional replace."""

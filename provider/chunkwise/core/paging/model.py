@@ -69,6 +69,7 @@ class Page:
     :param headers: response headers, names matched without regard to case.
     :param envelope: the decoded body with its records array emptied; numbers with a fraction are ``Decimal``.
     :param record_count: records received in this page.
+    :param records_before: records received in all pages of the run before this one.
     :param last_record: the JSON bytes of its last record, ``None`` in an empty page.
     """
 
@@ -79,6 +80,7 @@ class Page:
     envelope: Any
     record_count: int
     last_record: bytes | None
+    records_before: int = 0
 
 
 class StopReason(StrEnum):

@@ -1,0 +1,1 @@
+"""The ingest job: a paged API becomes one object on S3."""

@@ -1,0 +1,428 @@
+"""The ingest: page -> records -> lines -> gzip -> parts of one upload -> one object, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from chunkwise.core import memory
+from chunkwise.core.errors import (
+    CursorExpired,
+    EmptyResult,
+    HttpStatusError,
+    ObjectExists,
+    UploadLost,
+)
+from chunkwise.core.ingest.checkpoint import Checkpoint, MemoryStateStore, StateStore
+from chunkwise.core.ingest.receipt import IngestReceipt
+from chunkwise.core.ingest.rejects import RejectWriter
+from chunkwise.core.ingest.spec import IngestSpec
+from chunkwise.core.ingest.verify import read_back
+from chunkwise.core.paging.fetcher import FetchedBatch, FetchedPage, Fetcher
+from chunkwise.core.paging.transport import RetryEvent, Transport
+from chunkwise.core.records.compression import check_suffix, codec
+from chunkwise.core.records.drift import RecordProfile, drift
+from chunkwise.core.records.lines import LineBuilder
+from chunkwise.core.records.transforms import compile_transforms
+from chunkwise.core.storage import ObjectReceipt, S3Writer, abort_saved
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # no wheel for this platform
+    from zlib import crc32
+
+log = logging.getLogger(__name__)
+
+#: statuses with which APIs answer a cursor that they no longer know
+_EXPIRED = frozenset({400, 404, 410, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running ingest is.
+
+    :param pages: read so far.
+    :param records: read so far.
+    :param uncompressed_bytes: of lines so far.
+    :param bytes: handed to the upload so far.
+    :param seconds: since this try began.
+    """
+
+    pages: int
+    records: int
+    uncompressed_bytes: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Counters:
+    """What is counted over all tries, and kept with a checkpoint."""
+
+    pages: int = 0
+    read: int = 0
+    records: int = 0
+    dropped: int = 0
+    rejected: int = 0
+    uncompressed_bytes: int = 0
+    crc32: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(slots=True)
+class PagedIngest:
+    """Run one :class:`IngestSpec`.
+
+    Delivery: the object appears once, whole, by one conditional request at the end; on any error, kill or time-out
+    before it the key keeps what it had. With a state store that outlives the process, a later try goes on after the
+    last page that was safe on S3 and gives the same lines; without one it starts again. An upload that a killed process
+    left open is continued or aborted by the next try.
+
+    :param spec: what to do.
+    :param session: with the authentication and certificates of the API.
+    :param client: boto3 S3 client.
+    :param state: outlives the process where tries are to be continued.
+    :param secrets: for transforms that need a key, by name.
+    :param on_progress: called after each page.
+    """
+
+    spec: IngestSpec
+    session: requests.Session
+    client: Any
+    state: StateStore = field(default_factory=MemoryStateStore)
+    secrets: Mapping[str, str] | None = None
+    on_progress: Callable[[Progress], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+    _writer: S3Writer | None = None
+
+    def run(self) -> IngestReceipt:
+        """Do it.
+
+        :raises ChunkwiseError: one of its kinds; nothing was published.
+        """
+        check_suffix(self.spec.destination.key, self._codec())
+        standing = self._standing()
+        if standing is not None:
+            return standing
+        checkpoint = self._checkpoint()
+        try:
+            return self._run(checkpoint)
+        except (UploadLost, CursorExpired) as error:
+            if checkpoint is None:
+                raise
+            log.warning("the saved ingest cannot be continued, starting again: %s", error)
+            self._forget(checkpoint)
+            return self._run(None)
+
+    def abort(self) -> None:
+        """Abort the upload from another thread or a signal handler; quick, and safe at any time.
+
+        What is needed to go on is kept when the state store has it, so that the next try continues.
+        """
+        writer = self._writer
+        if writer is not None and self.state.get() is None:
+            writer.abort()
+
+    # --- before ------------------------------------------------------------------------------------------------------
+
+    def _standing(self) -> IngestReceipt | None:
+        """Save the work where the commit could not succeed anyway; the commit itself decides, see ``S3Writer``."""
+        destination = self.spec.destination
+        if destination.on_exists == "replace":
+            return None
+        found = self.client.list_objects_v2(Bucket=destination.bucket, Prefix=destination.key, MaxKeys=1)
+        if not any(item["Key"] == destination.key for item in found.get("Contents", ())):
+            return None
+        if destination.on_exists == "fail":
+            raise ObjectExists(f"{destination.uri} exists already, and on_exists is 'fail'; nothing was read")
+        log.info("%s exists already, and on_exists is 'skip': nothing to do", destination.uri)
+        return self._skipped()
+
+    def _checkpoint(self) -> Checkpoint | None:
+        saved = self.state.get()
+        if saved is None:
+            return None
+        try:
+            checkpoint = Checkpoint.from_json(saved)
+        except ValueError as error:
+            log.warning("starting again: %s", error)
+            self.state.clear()
+            return None
+        differing = checkpoint.differences(self.spec.fingerprint())
+        if differing:
+            log.warning(
+                "starting again: the saved ingest is of another job, which differs in %s",
+                ", ".join(differing),
+            )
+            self._forget(checkpoint)
+            return None
+        return checkpoint
+
+    def _forget(self, checkpoint: Checkpoint) -> None:
+        abort_saved(self.client, checkpoint.upload)
+        self.state.clear()
+
+    def _codec(self) -> Any:
+        return codec(self.spec.destination.compression, self.spec.destination.level)
+
+    # --- the way of the data -----------------------------------------------------------------------------------------
+
+    def _run(self, checkpoint: Checkpoint | None) -> IngestReceipt:
+        spec, destination, started = self.spec, self.spec.destination, self.clock()
+        memory.reset_peak()
+        transport = self._transport()
+        start = None if checkpoint is None else checkpoint.fetch
+        fetcher = Fetcher(transport, spec.paginator, spec.records_path, spec.fetch, start)
+        lines = LineBuilder(
+            spec.stamps,
+            compile_transforms(spec.transforms, secrets=self.secrets) if spec.transforms else None,
+            spec.on_stamp_conflict,
+        )
+        counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
+        digest = hashlib.sha256() if checkpoint is None else None
+        profile, compressor = RecordProfile(), self._codec()
+        stop_reason = ""
+        if checkpoint is not None:
+            log.info(
+                "going on after page %d: %d records lie in %d parts of upload %s",
+                counters.pages,
+                counters.records,
+                checkpoint.upload.parts,
+                checkpoint.upload.upload_id,
+            )
+        with ExitStack() as stack:
+            rejects = stack.enter_context(
+                RejectWriter(self.client, destination, spec.quarantine, counters.rejected)
+            )
+            writer = self._writer = stack.enter_context(
+                S3Writer(
+                    self.client,
+                    destination.bucket,
+                    destination.key,
+                    on_exists=destination.on_exists,
+                    part_size=destination.part_size,
+                    in_flight=destination.parts_in_flight,
+                    content_type=compressor.content_type,
+                    metadata=destination.metadata,
+                    extra_args=destination.extra_args,
+                    checksum=destination.checksum,
+                    resume=None if checkpoint is None else checkpoint.upload,
+                )
+            )
+            items = stack.enter_context(fetcher.ahead())
+            try:
+                for item in items:
+                    if isinstance(item, FetchedBatch):
+                        built = lines.build(item.batch.records, item.batch.text)
+                        profile.observe(item.batch.records)
+                        counters.read += len(item.batch.records)
+                        counters.records += built.count
+                        counters.dropped += built.dropped
+                        for rejected in built.rejected:
+                            rejects.put(rejected, item.page, item.first + rejected.index)
+                        counters.rejected = rejects.count
+                        counters.uncompressed_bytes += len(built.data)
+                        counters.crc32 = crc32(built.data, counters.crc32)
+                        if digest is not None:
+                            digest.update(built.data)
+                        writer.write(compressor.compress(built.data))
+                        continue
+                    counters.pages = item.number
+                    if item.stop is not None:
+                        stop_reason = item.stop.value
+                    elif rejects.count == 0 and writer.can_checkpoint:
+                        # rejected records are not saved: after the first one, a retry goes back to before it
+                        writer.write(compressor.end_member())
+                        self._save(item, writer, counters)
+                    self._report(counters, writer, started)
+            except HttpStatusError as error:
+                if (
+                    checkpoint is not None
+                    and counters.pages == checkpoint.counters["pages"]
+                    and error.status in _EXPIRED
+                ):
+                    raise CursorExpired(
+                        f"the API no longer knows the cursor of an earlier try: {error}"
+                    ) from error
+                raise
+            if counters.records == 0 and spec.on_empty == "fail":
+                raise EmptyResult(
+                    f"the API delivered no record for {destination.uri} ({counters.pages} pages, {stop_reason}); choose"
+                    " on_empty='write' or 'skip' if that is right"
+                )
+            rejects.check(counters.read)
+            quarantine = rejects.publish()
+            if counters.records == 0 and spec.on_empty == "skip":
+                writer.abort()
+                written = None
+            else:
+                writer.write(compressor.end_member())
+                written = writer.close()
+        self._writer = None
+        self.state.clear()
+        return self._receipt(
+            counters,
+            written,
+            sha256=self._sha256(digest, written, counters),
+            stop_reason=stop_reason,
+            fetcher=fetcher,
+            transport=transport,
+            profile=profile,
+            quarantine=quarantine,
+            seconds=self.clock() - started,
+            resumed_at_page=None if checkpoint is None else checkpoint.counters["pages"] + 1,
+        )
+
+    def _transport(self) -> Transport:
+        http = self.spec.http
+        return Transport(
+            self.session,
+            self.spec.request,
+            retry=http.retry,
+            connect_timeout=http.connect_timeout,
+            read_timeout=http.read_timeout,
+            rate_limit=http.rate_limit,
+            allowed_origins=http.allowed_origins,
+            end_statuses=tuple(getattr(self.spec.paginator, "end_statuses", ())),
+            on_retry=_log_retry,
+        )
+
+    def _save(self, page: FetchedPage, writer: S3Writer, counters: _Counters) -> None:
+        upload = writer.checkpoint()
+        if upload is not None:
+            checkpoint = Checkpoint(
+                fingerprint=self.spec.fingerprint(),
+                fetch=page.state,
+                upload=upload,
+                counters=counters.to_json(),
+            )
+            self.state.set(checkpoint.to_json())
+
+    def _report(self, counters: _Counters, writer: S3Writer, started: float) -> None:
+        if self.on_progress is not None:
+            self.on_progress(
+                Progress(
+                    counters.pages,
+                    counters.records,
+                    counters.uncompressed_bytes,
+                    writer.bytes_written,
+                    self.clock() - started,
+                )
+            )
+
+    # --- after -------------------------------------------------------------------------------------------------------
+
+    def _sha256(self, digest: Any, written: ObjectReceipt | None, counters: _Counters) -> str | None:
+        """The digest of all lines. A hash state cannot be saved, so a continued run reads its own object back once."""
+        if digest is not None:
+            return str(digest.hexdigest())
+        if written is None or written.skipped:
+            return None
+        return read_back(
+            self.client,
+            written,
+            self.spec.destination.compression,
+            lines=counters.records,
+            size=counters.uncompressed_bytes,
+            crc=counters.crc32,
+        )
+
+    def _receipt(
+        self,
+        counters: _Counters,
+        written: ObjectReceipt | None,
+        *,
+        sha256: str | None,
+        stop_reason: str,
+        fetcher: Fetcher,
+        transport: Transport,
+        profile: RecordProfile,
+        quarantine: str | None,
+        seconds: float,
+        resumed_at_page: int | None,
+    ) -> IngestReceipt:
+        warnings = list(fetcher.guard.warnings)
+        profile_json, drift_json = profile.to_json(), None
+        previous = (self.spec.previous or {}).get("profile")
+        if previous:
+            report = drift(previous, profile_json, width_share=self.spec.width_share)
+            drift_json = report.to_json()
+            warnings += report.warnings
+        peak, limit = memory.peak_rss(), memory.memory_limit()
+        near = memory.near_limit(peak, limit)
+        if near:
+            warnings.append(near)
+        for warning in warnings:
+            log.warning("%s", warning)
+        skipped = written is not None and written.skipped
+        return IngestReceipt(
+            uri=None if written is None else written.uri,
+            records=counters.records,
+            pages=counters.pages,
+            bytes=0 if written is None else written.size or 0,
+            uncompressed_bytes=counters.uncompressed_bytes,
+            etag=None if written is None else written.etag,
+            version_id=None if written is None else written.version_id,
+            sha256=sha256,
+            crc32=f"{counters.crc32:08x}",
+            parts=0 if written is None else written.parts,
+            stop_reason=stop_reason,
+            declared_total=fetcher.guard.declared_total,
+            dropped=counters.dropped,
+            rejected=counters.rejected,
+            quarantine_uri=quarantine,
+            retries=transport.retries,
+            retry_wait_seconds=round(transport.wait_seconds, 3),
+            resumed_at_page=resumed_at_page,
+            skipped=skipped,
+            profile=profile_json,
+            drift=drift_json,
+            warnings=warnings,
+            seconds=round(seconds, 3),
+            peak_rss=peak,
+            memory_limit=limit,
+        )
+
+    def _skipped(self) -> IngestReceipt:
+        """A receipt for work that was not done because its object is there."""
+        return IngestReceipt(
+            uri=self.spec.destination.uri,
+            records=0,
+            pages=0,
+            bytes=0,
+            uncompressed_bytes=0,
+            etag=None,
+            version_id=None,
+            sha256=None,
+            crc32=f"{zlib.crc32(b''):08x}",
+            parts=0,
+            stop_reason="object_exists",
+            declared_total=None,
+            dropped=0,
+            rejected=0,
+            quarantine_uri=None,
+            retries=0,
+            retry_wait_seconds=0.0,
+            resumed_at_page=None,
+            skipped=True,
+            profile={},
+            drift=None,
+            warnings=[],
+            seconds=0.0,
+            peak_rss=memory.peak_rss(),
+            memory_limit=memory.memory_limit(),
+        )
+
+
+def _log_retry(event: RetryEvent) -> None:
+    log.warning("%s", event)

@@ -1,0 +1,38 @@
+"""What Airflow learns about this package before it runs anything of it.
+
+Airflow calls :func:`get_provider_info` while it discovers providers, which can be before its own configuration exists:
+this module imports nothing, least of all Airflow. The keys carry hyphens, as ``airflow/provider_info.schema.json``
+and ``airflow.providers_manager`` read them; a key with an underscore would be ignored in silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider for Airflow's ``apache_airflow_provider`` entry point.
+
+    ``package-name`` is the canonical name of the distribution: another one makes Airflow refuse all providers, not only
+    this one. Each call builds a new dictionary, because Airflow writes into what it gets.
+    """
+    return {
+        "package-name": "airflow-provider-chunkwise",
+        "name": "Chunkwise",
+        "description": "Moves data onto Amazon S3 chunk by chunk, in bounded memory.",
+        "integrations": [
+            {
+                "integration-name": "Chunkwise",
+                "external-doc-url": "https://github.com/chunkwise/airflow-provider-chunkwise",
+                "tags": ["service"],
+            },
+        ],
+        "transfers": [
+            {
+                "source-integration-name": "Hypertext Transfer Protocol (HTTP)",
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": "chunkwise.transfers.paged_api_to_s3",
+            },
+        ],
+        "extra-links": ["chunkwise.links.s3.S3ObjectLink"],
+    }

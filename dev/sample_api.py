@@ -2,12 +2,12 @@
 
 It uses the standard library only, so that it runs as it is in a plain Python container::
 
-    python -m dev.sample_api --host 127.0.0.1 --port 0 --records 20000 --record-bytes 20000 --page-size 200
+    python -m dev.sample_api --port 0 --records 20000 --record-bytes 20000 --page-size 200
 
-Record ``i`` is a pure function of ``i``, the seed and the record size: the same bytes on every run and Python version.
-It is a short head of its own (id, position, numbers) in front of one body of a pool; the pool is larger than the
-window of gzip, so its repetition is invisible to it, and bodies are rendered once. A page is therefore sent from ready
-buffers and the API is not the bottleneck of whoever reads it.
+Record ``i`` is a pure function of ``i``, the seed and the record size: the same bytes on every run and
+Python version. It is a short head of its own (id, position, numbers) in front of one body of a pool. The pool
+is larger than the window of gzip, which therefore never sees its repetition. Bodies are rendered once, and a
+page is sent from these ready buffers, so the API is not the bottleneck of whoever reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, UTC
+from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
@@ -77,11 +77,11 @@ CONDITIONS = [
     "Hereditary breast ovarian cancer syndrome",
     "Familial hypercholesterolemia",
     "Lynch syndrome",
-    "Li–Fraumeni syndrome",
+    "Li-Fraumeni syndrome",
     "Cystic fibrosis",
     "Long QT syndrome",
     "Ménière disease",
-    "Sjögren–Larsson syndrome",
+    "Sjögren-Larsson syndrome",
 ]
 SUBMITTERS = [
     "Institut für Humangenetik, Universitätsklinikum Köln",
@@ -111,7 +111,7 @@ def _mix(value: int) -> int:
 
 
 class _Draw:
-    """Random choices that never change: Python promises the sequence of ``random()`` alone, for an integer seed."""
+    """Random choices that never change: Python promises the sequence of ``random()`` alone."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
@@ -163,7 +163,7 @@ class Records:
 
     def _head(self, number: int) -> bytes:
         mixed = _mix(number ^ (self.seed << 32))
-        # Numbers that a parse and dump through floats would change: a trailing zero, and an integer beyond 2^64.
+        # Numbers that parsing and dumping would change: a trailing zero, and an integer beyond 2^64.
         return (
             b'{"id":"VCV%09d","ordinal":%d,"rsid":"rs%d","position":%d,"quality":%d.%02d0,"allele_key":%d,'
             % (
@@ -184,7 +184,7 @@ class Records:
         return body
 
     def _body_bytes(self, slot: int) -> int:
-        # Widths run evenly through 0.7 .. 1.3 and neighbours mirror each other, so any run of records has the mean.
+        # Widths run evenly through 0.7 .. 1.3; neighbours mirror each other, so every run has the mean.
         share = ((slot // 2) * 31 % 61) / 100
         factor = 0.7 + share if slot % 2 == 0 else 1.3 - share
         return int(self.record_bytes * factor) - len(self._head(slot))
@@ -198,7 +198,7 @@ def _render_body(slot: int, size: int, seed: int) -> bytes:
     codon = 10 + draw.below(2_000)
     record: dict[str, Any] = {
         "gene": {"symbol": gene, "hgnc_id": f"HGNC:{draw.below(40_000)}", "strand": draw.one_of(["+", "-"])},
-        "hgvs": f"NM_{draw.below(10**6):06d}.{1 + draw.below(6)}({gene}):c.{codon * 3}{reference}>{alternate}",
+        "hgvs": f"NM_{draw.below(10**6):06d}.{1 + draw.below(6)}:c.{codon * 3}{reference}>{alternate}",
         "assembly": "GRCh38",
         "chromosome": draw.one_of(CHROMOSOMES),
         "ref": reference,
@@ -294,7 +294,8 @@ class Options:
     :param seed: another seed gives other records.
     :param token: bearer token that every request but ``/healthz`` must carry; ``None`` asks for none.
     :param delay_ms: wait this long before each page.
-    :param fail_page: page, counted from 1, that answers ``fail_status`` for its first ``fail_times`` requests.
+    :param fail_page: page, counted from 1, whose first ``fail_times`` requests are answered ``fail_status``.
+    :param prebuilt: render all bodies when the server is made rather than page by page.
     """
 
     records: int = 20_000
@@ -339,8 +340,8 @@ class SampleApi:
         self._failures_left = self.options.fail_times if self.options.fail_page is not None else 0
         self._thread: threading.Thread | None = None
         self._server = _Server((host, port), self)
-        self.host, self.port = self._server.server_address[0], self._server.server_address[1]
-        self.url = f"http://{host}:{self.port}"
+        self.netloc = f"{host}:{self._server.server_port}"
+        self.url = f"http://{self.netloc}"
 
     def __enter__(self) -> SampleApi:
         self._thread = threading.Thread(target=self.serve, name="sample-api", daemon=True)
@@ -447,10 +448,10 @@ class _Handler(BaseHTTPRequestHandler):
             except BadRequest as error:
                 self._send_json({"error": str(error)}, HTTPStatus.BAD_REQUEST)
 
-    def health(self, query: dict[str, str]) -> None:
+    def health(self, _query: dict[str, str]) -> None:
         self._send_json({"status": "ok"})
 
-    def count(self, query: dict[str, str]) -> None:
+    def count(self, _query: dict[str, str]) -> None:
         self._send_json({"count": len(self.api.records)})
 
     def by_cursor(self, query: dict[str, str]) -> None:
@@ -479,9 +480,9 @@ class _Handler(BaseHTTPRequestHandler):
         page, limit = _number(query, "page", 1, minimum=1), self._limit(query, "per_page")
         start, last = (page - 1) * limit, self._pages(limit)
         targets = {"first": 1, "prev": page - 1, "next": page + 1, "last": last}
-        host = self.headers.get("Host", f"{self.api.host}:{self.api.port}")
+        base = f"http://{self.headers.get('Host', self.api.netloc)}/v1/variants/by-link"
         links = [
-            f'<http://{host}/v1/variants/by-link?{urlencode({"page": target, "per_page": limit})}>; rel="{rel}"'
+            f'<{base}?{urlencode({"page": target, "per_page": limit})}>; rel="{rel}"'
             for rel, target in targets.items()
             if 1 <= target <= last
         ]
@@ -533,7 +534,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         # As end_headers() would, but in one piece with the body: no extra packet, no delayed acknowledgement.
-        head = b"".join([*self._headers_buffer, b"\r\n"])  # type: ignore[attr-defined]
+        head = b"".join([*self._headers_buffer, b"\r\n"])
         self._headers_buffer: list[bytes] = []
         _send_all(self.connection, [head, *body])
 
@@ -589,7 +590,7 @@ def _read_cursor(cursor: str) -> int:
     return offset
 
 
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+def _stop(_signum: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
@@ -624,10 +625,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"sample API: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        reason = error.strerror or str(error)
-        print(
-            f"sample API: cannot listen on {host}:{port}: {reason}. Choose another --port.", file=sys.stderr
-        )
+        reason = (error.strerror or str(error)).lower()
+        print(f"sample API: cannot listen on {host}:{port}: {reason}; choose another --port", file=sys.stderr)
         return 1
     try:
         signal.signal(signal.SIGTERM, _stop)

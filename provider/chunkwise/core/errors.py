@@ -74,6 +74,10 @@ class ErrorBody(PagingError):
     """A successful status with a body that says the request failed."""
 
 
+class InvalidEnvelope(PagingError):
+    """What a page says about paging (a cursor, flag, link or total) is missing or not of the form that it must have."""
+
+
 class MissingCursor(PagingError):
     """The API says that there is more, and does not say how to ask for it."""
 

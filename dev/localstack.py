@@ -18,6 +18,7 @@ from typing import Any
 
 from dev.processes import REPOSITORY, Service, ServiceError, exit_on_signals, require_port, silent
 
+RUNTIME = Path(__file__).with_name("localstack_runtime.py")
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY = SECRET_KEY = "testing"
@@ -98,7 +99,7 @@ class LocalStack:
         log = self._log or self._data / "localstack.log"
         self.service = Service(
             "LocalStack",
-            [str(python), "-m", "localstack.runtime.main"],
+            [str(python), "-P", str(RUNTIME)],
             log=log,
             env=self._environment(self._data),
             cwd=self._data,

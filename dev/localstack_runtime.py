@@ -1,0 +1,22 @@
+"""Start LocalStack's runtime with its S3 objects in a temp folder of its own.
+
+LocalStack's own interpreter runs this file. Left alone, every LocalStack of a machine keeps its objects below
+the same fixed folder, by bucket name: deleting a bucket in one would break the bucket of that name in another.
+"""
+
+from __future__ import annotations
+
+from localstack.runtime.main import main  # type: ignore[import-not-found]
+from localstack.services.s3.storage.ephemeral import EphemeralS3ObjectStore  # type: ignore[import-not-found]
+
+_init = EphemeralS3ObjectStore.__init__
+
+
+def _init_in_own_folder(store: EphemeralS3ObjectStore, _root: str | None = None) -> None:
+    _init(store)  # without a folder it makes one below TMPDIR
+
+
+EphemeralS3ObjectStore.__init__ = _init_in_own_folder
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _ENVELOPE = msgspec.json.Decoder(Any, float_hook=Decimal)
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
+_POSITION = re.compile(r"\(byte (\d+)\)")
 _FIRST_KEY = re.compile(rb'\{\s*"(?:[^"\\]|\\.){0,200}"\s*:')
 _NON_FINITE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN')
 
@@ -142,10 +143,7 @@ class RecordSplitter:
                 if window.eof:
                     raise BodyTruncated("the body ends inside the records array")
                 if window.size - 1 >= self.limits.record:
-                    raise InvalidPage(
-                        f"record {self.count} of the page is longer than the limit of {self.limits.record} bytes;"
-                        " raise max_record_bytes if this is right"
-                    )
+                    self._too_long(window.size - 1)
                 window = window.rest(next_start, 2 * len(window.data))
             else:
                 window = window.rest(next_start, self._capacity())
@@ -323,10 +321,18 @@ class RecordSplitter:
         return RecordBatch(list(raws), memoryview(window.data)[1:end].toreadonly())
 
     def _learn(self, first: msgspec.Raw | bytes, longest: int) -> None:
+        if longest > self.limits.record:
+            self._too_long(longest)
         self.hints.longest = max(self.hints.longest, longest)
         opening = _FIRST_KEY.match(bytes(memoryview(first)[:256]))
         if opening is not None:
             self.hints.opening = opening.group()
+
+    def _too_long(self, size: int) -> NoReturn:
+        raise InvalidPage(
+            f"a record at or after record {self.count} of the page has {size} bytes or more, and the limit is"
+            f" {self.limits.record}; raise max_record_bytes if this is right"
+        )
 
     def _scan(self, window: _Window) -> tuple[RecordBatch | None, int, bool]:
         """The slow, exact way: bracket by bracket, and one record at a time."""
@@ -374,7 +380,7 @@ class RecordSplitter:
             return raw
         _check_utf8(raw)
         try:
-            json.loads(raw, parse_constant=_refuse_constant, parse_int=str, parse_float=str)
+            json.loads(str(raw, "utf-8"), parse_constant=_refuse_constant, parse_int=str, parse_float=str)
         except _NonFiniteFound as found:
             if self.non_finite == "null":
                 return _NON_FINITE.sub(lambda token: token[0] if token[0][:1] == b'"' else b"null", raw)
@@ -410,17 +416,17 @@ class RecordSplitter:
             document = _ENVELOPE.decode(text)
         except RecursionError:
             raise InvalidPage("the page is nested too deeply") from None
-        except msgspec.DecodeError:
-            document = self._decode_envelope_slowly(text)
+        except msgspec.DecodeError as error:
+            document = self._decode_envelope_slowly(text, at_end=_at_end(error, text))
         streamed = self.records.keys is not None and self.count
         if streamed and self.records.get(document) != []:
             raise InvalidPage(f"the page holds records_path {self.records} twice")
         return document
 
-    def _decode_envelope_slowly(self, text: bytes) -> Any:
+    def _decode_envelope_slowly(self, text: bytes, *, at_end: bool) -> Any:
         constant = (lambda _: None) if self.non_finite == "null" else _refuse_constant
         try:
-            return json.loads(text, parse_float=Decimal, parse_constant=constant)
+            return json.loads(str(text, "utf-8"), parse_float=Decimal, parse_constant=constant)
         except _NonFiniteFound as found:
             raise InvalidPage(
                 f"the page holds {found}, which is no JSON; non_finite='null' makes it null"
@@ -428,7 +434,7 @@ class RecordSplitter:
         except json.JSONDecodeError as error:
             if not text.strip(_WHITE):
                 raise BodyTruncated("the body is empty") from None
-            if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated"):
+            if at_end:
                 raise BodyTruncated("the body ends inside its JSON text") from None
             raise InvalidPage(
                 f"the body is not JSON: {error.msg} at character {error.pos}; it starts with {_start(text)}"
@@ -441,6 +447,12 @@ class _NonFiniteFound(ValueError):
     pass
 
 
+def _at_end(error: msgspec.DecodeError, text: bytes) -> bool:
+    """Whether what the parser misses is the rest of the text."""
+    position = _POSITION.search(str(error))
+    return position is None or int(position.group(1)) >= len(text)
+
+
 def _decode_or_none(text: bytes) -> Any:
     try:
         return _ENVELOPE.decode(text)
@@ -448,7 +460,7 @@ def _decode_or_none(text: bytes) -> Any:
         return None
     except msgspec.DecodeError:
         try:  # knows lone surrogates
-            return json.loads(text, parse_float=Decimal)
+            return json.loads(str(text, "utf-8"), parse_float=Decimal)
         except (ValueError, RecursionError):
             return None
 

@@ -135,6 +135,11 @@ class Service:
                     _signal(process, signal.SIGKILL)
                 guard.wait()
 
+    def ask_to_stop(self) -> None:
+        """Tell the guard to end the tree and return at once; :meth:`stop` waits for it."""
+        if self._guard is not None:
+            self._guard.terminate()
+
     @property
     def running(self) -> bool:
         return self._guard is not None and self._guard.poll() is None

@@ -1,0 +1,148 @@
+"""What the demo and `make up` put around Airflow: S3 and SQS, and the sample API."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dev.airflow import http_connection
+from dev.localstack import LocalStack
+from dev.processes import REPOSITORY, Service, ServiceError, require_port, silent
+
+HOST = "127.0.0.1"
+STATE = REPOSITORY / ".chunkwise"
+BUCKET = "chunkwise-demo"
+
+
+class EmbeddedServices:
+    """LocalStack with one bucket, and the sample API, each as a process tree of its own.
+
+    :param folder: for their log files.
+    :param records: of the sample API.
+    :param record_bytes: mean bytes of one record.
+    :param page_size: records of a page.
+    :param localstack_port: 0 takes a free one.
+    :param api_port: 0 takes a free one.
+    :param progress: is told what happens while they start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        records: int,
+        record_bytes: int,
+        page_size: int = 200,
+        localstack_port: int = 0,
+        api_port: int = 0,
+        progress: Callable[[str], None] = silent,
+    ) -> None:
+        self.folder = folder
+        self.localstack = LocalStack(port=localstack_port, log=folder / "localstack.log", progress=progress)
+        self._api_port = api_port
+        self._api_arguments = [
+            f"--records={records}",
+            f"--record-bytes={record_bytes}",
+            f"--page-size={page_size}",
+        ]
+        self._progress = progress
+        self.api_service: Service | None = None
+        self.api_port = 0
+
+    def __enter__(self) -> EmbeddedServices:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{HOST}:{self.api_port}"
+
+    @property
+    def connections(self) -> dict[str, str]:
+        """Airflow connections to both."""
+        return {
+            "aws_default": self.localstack.connection,
+            "sample_api": http_connection(HOST, self.api_port),
+        }
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Environment variables that the example DAGs read."""
+        return {"CHUNKWISE_BUCKET": BUCKET}
+
+    def check(self) -> None:
+        """Make sure that both still run.
+
+        :raises ServiceError: one has ended; the text has its last log lines.
+        """
+        for service in (self.localstack.service, self.api_service):
+            if service is not None and not service.running:
+                raise ServiceError(
+                    f"{service.name} ended with exit code {service.returncode}.\n{service.last_lines()}"
+                )
+
+    def stop(self) -> None:
+        """End both."""
+        try:
+            if self.api_service is not None:
+                self.api_service.stop()
+        finally:
+            self.localstack.stop()
+
+    def _start(self) -> None:
+        self.localstack.launch()
+        self.api_port = require_port(self._api_port, what="Sample API", option="--api-port", host=HOST)
+        self.api_service = Service(
+            "Sample API",
+            [
+                *(sys.executable, "-m", "dev.sample_api", f"--host={HOST}", f"--port={self.api_port}"),
+                *self._api_arguments,
+            ],
+            log=self.folder / "sample-api.log",
+        )
+        self._progress(f"starting the sample API on {self.api_url}")
+        self.api_service.start()
+        self.api_service.wait_until(self._api_answers, timeout=30, progress=self._progress)
+        self.localstack.wait()
+        self.localstack.create_bucket(BUCKET)
+
+    def _api_answers(self) -> bool:
+        try:
+            get(f"{self.api_url}/healthz")
+        except OSError:
+            return False
+        return True
+
+
+def get(url: str) -> bytes:
+    """The body that a service on loopback answers, never through a proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=30) as response:
+        return bytes(response.read())
+
+
+@contextlib.contextmanager
+def only_one(name: str) -> Iterator[Path]:
+    """A folder below ``.chunkwise/`` that no other process uses at the same time.
+
+    :raises ServiceError: another one uses it.
+    """
+    folder = STATE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (STATE / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError(f"Another `make {name}` of this checkout is running; stop it first.") from None
+        yield folder

@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 import msgspec
 
+from chunkwise.core.errors import ConfigError
 from chunkwise.core.paging.fetcher import FetchOptions
 from chunkwise.core.paging.model import BaseRequest, Paginator
 from chunkwise.core.paging.rate_limit import RateLimit
 from chunkwise.core.paging.retry import RetryPolicy
-from chunkwise.core.paging.serialise import is_known_paginator, paginator_to_json
+from chunkwise.core.paging.serialise import paginator_to_json
 from chunkwise.core.records.compression import Compression
 from chunkwise.core.records.lines import OnStampConflict
 from chunkwise.core.records.quarantine import QuarantinePolicy
-from chunkwise.core.records.transforms import is_known_transform, transform_to_json
+from chunkwise.core.records.transforms import transform_to_json
 from chunkwise.core.storage import OnExists
 from chunkwise.core.units import MiB
 
@@ -116,14 +117,14 @@ class IngestSpec:
             "params": self.request.params,
             "headers": self.request.headers,
             "json": self.request.json,
-            "paginator": _paginator(self.paginator),
+            "paginator": _named(self.paginator, paginator_to_json),
             "records_path": self.records_path,
             "bucket": self.destination.bucket,
             "key": self.destination.key,
             "compression": [self.destination.compression, self.destination.level],
             "extra_args": self.destination.extra_args,
             "stamps": [self.stamps, self.on_stamp_conflict],
-            "transforms": [_transform(transform) for transform in self.transforms],
+            "transforms": [_named(transform, transform_to_json) for transform in self.transforms],
             "non_finite": self.fetch.non_finite,
         }
         return {name: _digest(value) for name, value in fields.items()}
@@ -134,12 +135,12 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
-def _paginator(paginator: Paginator) -> Any:
-    return paginator_to_json(paginator) if is_known_paginator(paginator) else _python(paginator)
-
-
-def _transform(transform: Any) -> Any:
-    return transform_to_json(transform) if is_known_transform(transform) else _python(transform)
+def _named(thing: Any, to_json: Callable[[Any], Any]) -> Any:
+    """One of ours by its fields, a user's own code by its name."""
+    try:
+        return to_json(thing)
+    except ConfigError:
+        return _python(thing)
 
 
 def _python(thing: Callable[..., Any] | object) -> str:

@@ -10,7 +10,14 @@ from typing import Any
 import xxhash
 
 from chunkwise.core.errors import ChunkwiseError, PageChanged, PagingError, RecordsNotFound
-from chunkwise.core.paging.capabilities import declared_total, page_size, refuse_records_reference
+from chunkwise.core.paging import exact_json
+from chunkwise.core.paging.capabilities import (
+    check_paginator,
+    declared_total,
+    guess,
+    page_size,
+    refuse_records_reference,
+)
 from chunkwise.core.paging.guards import Caps, ErrorRule, Guards, RunGuard
 from chunkwise.core.paging.model import Page, PageRequest, Paginator, Stop, StopReason
 from chunkwise.core.paging.prefetch import Prefetch
@@ -35,7 +42,8 @@ class FetchState:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
-        request = None if self.request is None else self.request.to_json()
+        # as text: a cursor may be a number that only exact JSON keeps
+        request = None if self.request is None else exact_json.encode(self.request.to_json()).decode()
         return {"number": self.number, "request": request, "guard": self.guard}
 
     @classmethod
@@ -130,6 +138,7 @@ class Fetcher:
         options: FetchOptions | None = None,
         start: FetchState | None = None,
     ) -> None:
+        check_paginator(paginator)
         self._transport = transport
         self._paginator = paginator
         self._records = Selector.compile(records_path)
@@ -187,8 +196,8 @@ class Fetcher:
         ahead: deque[tuple[PageRequest, Prefetch[RecordBatch | _Read]]],
     ) -> Iterator[RecordBatch | _Read]:
         """One page, from a request in flight if there is one for it."""
-        guess = getattr(self._paginator, "guess", None)
-        if guess is None or self._options.requests_in_flight < 2:
+        foretell = guess(self._paginator)
+        if foretell is None or self._options.requests_in_flight < 2:
             yield from self._read(request)
             return
         if ahead and ahead[0][0] != request:
@@ -197,7 +206,7 @@ class Fetcher:
             ahead.clear()
         last = self._options.caps.pages
         while len(ahead) < self._options.requests_in_flight and (last is None or number + len(ahead) <= last):
-            foretold = guess(request, len(ahead)) if ahead else request
+            foretold = foretell(request, len(ahead)) if ahead else request
             items = Prefetch(self._read(foretold), size=_size, max_bytes=self._options.prefetch_bytes)
             ahead.append((foretold, items))
         with ahead.popleft()[1] as items:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import msgspec
 import xxhash
 
+_CANONICAL = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseRequest:
@@ -56,7 +58,7 @@ class PageRequest:
 
     def fingerprint(self) -> bytes:
         """16 bytes that are equal for equal requests, whatever the order of their members."""
-        return xxhash.xxh3_128_digest(msgspec.json.encode(self.to_json(), order="deterministic"))
+        return xxhash.xxh3_128_digest(_CANONICAL.encode(self.to_json()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,7 +78,7 @@ class AirflowHome:
                 raise ServiceError(f"`airflow db migrate` failed.\n{service.last_lines()}")
 
     def command(self, name: str, arguments: list[str]) -> Service:
-        """An ``airflow`` command in this home, not yet started; its output goes to a log file of that name."""
+        """An ``airflow`` command in this home, not yet started; its output goes to a log of that name."""
         return Service(
             f"Airflow's {name}",
             [sys.executable, "-P", "-m", "airflow", *arguments],

@@ -1,7 +1,7 @@
 """Start LocalStack's runtime with its S3 objects in a temp folder of its own.
 
 LocalStack's own interpreter runs this file. Left alone, every LocalStack of a machine keeps its objects in
-the same fixed folder, by bucket name: deleting a bucket in one would break the bucket of that name in another.
+the same fixed folder, by bucket name: deleting one there would break the bucket of that name elsewhere.
 """
 
 from __future__ import annotations

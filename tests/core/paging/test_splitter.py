@@ -148,7 +148,8 @@ def test_agrees_with_a_streaming_parser_on_a_large_page():
 
 
 def test_likely_cuts_are_right_so_that_the_slow_scan_is_rare(monkeypatch):
-    """Records with nested objects that start like records themselves: the exact scan must not run for each window."""
+    """Records with nested objects that start like records themselves: the exact scan must not run for each
+    window."""
     scans = 0
     real = splitter_module.elements
 

@@ -83,10 +83,10 @@ class _Counters:
 class PagedIngest:
     """Run one :class:`IngestSpec`.
 
-    Delivery: the object appears once, whole, by one conditional request at the end; on any error, kill or time-out
-    before it the key keeps what it had. With a state store that outlives the process, a later try goes on after the
-    last page that was safe on S3 and gives the same lines; without one it starts again. An upload that a killed process
-    left open is continued or aborted by the next try.
+    Delivery: the object appears once, whole, by one conditional request at the end; on any error, kill or
+    time-out before it the key keeps what it had. With a state store that outlives the process, a later try
+    goes on after the last page that was safe on S3 and gives the same lines; without one it starts again. An
+    upload that a killed process left open is continued or aborted by the next try.
 
     :param spec: what to do.
     :param session: with the authentication and certificates of the API.
@@ -133,10 +133,11 @@ class PagedIngest:
         if writer is not None and self.state.get() is None:
             writer.abort()
 
-    # --- before ------------------------------------------------------------------------------------------------------
+    # --- before ---------------------------------------------------------------------------------------------
 
     def _standing(self) -> IngestReceipt | None:
-        """Save the work where the commit could not succeed anyway; the commit itself decides, see ``S3Writer``."""
+        """Save the work where the commit could not succeed anyway; the commit itself decides, see
+        ``S3Writer``."""
         destination = self.spec.destination
         if destination.on_exists == "replace":
             return None
@@ -175,7 +176,7 @@ class PagedIngest:
     def _codec(self) -> Any:
         return codec(self.spec.destination.compression, self.spec.destination.level)
 
-    # --- the way of the data -----------------------------------------------------------------------------------------
+    # --- the way of the data --------------------------------------------------------------------------------
 
     def _run(self, checkpoint: Checkpoint | None) -> IngestReceipt:
         spec, destination, started = self.spec, self.spec.destination, self.clock()
@@ -257,7 +258,8 @@ class PagedIngest:
                 raise
             if counters.records == 0 and spec.on_empty == "fail":
                 raise EmptyResult(
-                    f"the API delivered no record for {destination.uri} ({counters.pages} pages, {stop_reason}); choose"
+                    f"the API delivered no record for {destination.uri} ({counters.pages} pages,"
+                    f" {stop_reason}); choose"
                     " on_empty='write' or 'skip' if that is right"
                 )
             rejects.check(counters.read)
@@ -320,10 +322,11 @@ class PagedIngest:
                 )
             )
 
-    # --- after -------------------------------------------------------------------------------------------------------
+    # --- after ----------------------------------------------------------------------------------------------
 
     def _sha256(self, digest: Any, written: ObjectReceipt | None, counters: _Counters) -> str | None:
-        """The digest of all lines. A hash state cannot be saved, so a continued run reads its own object back once."""
+        """The digest of all lines. A hash state cannot be saved, so a continued run reads its own object back
+        once."""
         if digest is not None:
             return str(digest.hexdigest())
         if written is None or written.skipped:

@@ -18,7 +18,8 @@ class IngestReceipt:
     :param uncompressed_bytes: size of its lines.
     :param etag: of the object.
     :param version_id: of the object in a versioned bucket.
-    :param sha256: hex digest of the uncompressed lines. Compressed bytes may differ by library version, these do not.
+    :param sha256: hex digest of the uncompressed lines. Compressed bytes may differ by library version, these
+        do not.
     :param crc32: CRC-32 of the uncompressed lines, eight hex digits.
     :param parts: parts of the upload, 0 for a single request.
     :param stop_reason: why the run ended, a :class:`~chunkwise.core.paging.StopReason`.

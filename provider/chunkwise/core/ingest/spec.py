@@ -55,7 +55,8 @@ class Destination:
     :param part_size: bytes of a part of the upload.
     :param parts_in_flight: parts that are uploaded at once.
     :param metadata: user metadata of the object.
-    :param extra_args: more arguments of the S3 calls (``ServerSideEncryption``, ``SSEKMSKeyId``, ``ACL``, ``Tagging`` ...).
+    :param extra_args: more arguments of the S3 calls (``ServerSideEncryption``, ``SSEKMSKeyId``, ``ACL``,
+        ``Tagging`` ...).
     :param checksum: ``"CRC32"``, or ``None`` for servers that know no checksums.
     """
 
@@ -90,7 +91,8 @@ class IngestSpec:
     :param on_stamp_conflict: what to do with a record that has such a member already.
     :param transforms: what is done to each record, in order; declarative ones, and Python callables.
     :param on_empty: without any record, ``"write"`` an empty object, ``"skip"`` (no object), or ``"fail"``.
-    :param quarantine: how many records may be put aside into ``{key}.rejected…`` instead of failing; ``None``: not one.
+    :param quarantine: how many records may be put aside into ``{key}.rejected…`` instead of failing;
+        ``None``: not one.
     :param previous: the receipt of an earlier run, to compare this one's records with.
     :param width_share: growth of the mean record, as a share, that is worth a warning.
     """
@@ -110,7 +112,8 @@ class IngestSpec:
     width_share: float = 0.25
 
     def fingerprint(self) -> dict[str, str]:
-        """A short digest for each field that decides what the object holds, so that a difference can be named."""
+        """A short digest for each field that decides what the object holds, so that a difference can be
+        named."""
         fields = {
             "url": self.request.url,
             "method": self.request.method,

@@ -31,7 +31,8 @@ def read_back(
         found_crc = zlib.crc32(data, found_crc)
     if (found_lines, found_size, found_crc) != (lines, size, crc):
         raise StorageError(
-            f"{written.uri} holds {found_lines} lines and {found_size} bytes where {lines} and {size} were written;"
+            f"{written.uri} holds {found_lines} lines and {found_size} bytes where {lines} and {size} were"
+            " written;"
             " do not use it, and run the job again with on_exists='replace'"
         )
     return digest.hexdigest()

@@ -104,8 +104,8 @@ class FetchOptions:
     :param limits: bounds in bytes of what is held of a page.
     :param non_finite: see :class:`RecordSplitter`.
     :param null_is_empty: see :class:`RecordSplitter`.
-    :param requests_in_flight: pages asked for at once, for paginators whose requests can be foretold (offset, page
-        number). A guess is used only if it is the request that the page before it leads to.
+    :param requests_in_flight: pages asked for at once, for paginators whose requests can be foretold (offset,
+        page number). A guess is used only if it is the request that the page before it leads to.
     :param prefetch_bytes: bound of the records that wait for the consumer, for each page in flight.
     """
 
@@ -215,8 +215,8 @@ class Fetcher:
     def _read(self, request: PageRequest) -> Generator[RecordBatch | _Read, None, None]:
         """One page with its retries: batches, then what else it says.
 
-        A page that breaks off is asked for again, and goes on after the records that it gave before only if they are
-        the same.
+        A page that breaks off is asked for again, and goes on after the records that it gave before only if
+        they are the same.
         """
         given, digest = 0, xxhash.xxh3_128()
         for attempt in self._transport.attempts(request):

@@ -51,8 +51,9 @@ class Guards:
 
     :param total_mismatch: the API declares a total, and delivered another number of records.
     :param total_changed: the declared total changes while its pages are read.
-    :param capped_page: a page in the middle of the run is shorter than was asked for. Stepping by what was received
-        loses nothing if the server caps the page size, and repeats records if it filters after paging: only the user can know.
+    :param capped_page: a page in the middle of the run is shorter than was asked for. Stepping by what was
+        received loses nothing if the server caps the page size, and repeats records if it filters after
+        paging: only the user can know.
     :param repeated_page: a page holds the very same records as an earlier one.
     :param empty_pages: how many empty pages in a row are accepted where the paginator goes on after one.
     """
@@ -68,7 +69,8 @@ class Guards:
 class ErrorRule:
     """When a body with a successful status is an error all the same.
 
-    :param error_paths: an error if any of these holds something (not missing, null, false, ``""``, ``[]``, ``{}``, ``0``).
+    :param error_paths: an error if any of these holds something (not missing, null, false, ``""``, ``[]``,
+        ``{}``, ``0``).
     :param ok_path: an error unless this is ``true`` (Slack's ``ok``).
     :param predicate: an error if it returns true for the decoded body without its records.
     """
@@ -117,7 +119,8 @@ class RunGuard:
         """Called before page ``number`` is asked for."""
         if self.caps.pages is not None and number > self.caps.pages:
             raise LimitExceeded(
-                f"the API has more than {self.caps.pages} pages ({self.records} records so far); nothing was published."
+                f"the API has more than {self.caps.pages} pages ({self.records} records so far); nothing"
+                " was published."
                 " Raise max_pages if so many are right, or ask for larger pages"
             )
         self._time()
@@ -125,7 +128,8 @@ class RunGuard:
         earlier = self._requests.get(fingerprint)
         if earlier is not None:
             raise CursorRepeated(
-                f"page {number} would be asked for just as page {earlier} was: the API's cursors run in a circle"
+                f"page {number} would be asked for just as page {earlier} was: the API's cursors run in a"
+                " circle"
             )
         self._requests[fingerprint] = number
 
@@ -151,7 +155,8 @@ class RunGuard:
             self._empty += 1
             if self._empty > self.guards.empty_pages:
                 raise TooManyEmptyPages(
-                    f"{self._empty} empty pages in a row, up to page {page.number}; raise max_empty_pages if this is right"
+                    f"{self._empty} empty pages in a row, up to page {page.number}; raise max_empty_pages"
+                    " if this is right"
                 )
             return
         self._empty = 0
@@ -160,8 +165,10 @@ class RunGuard:
             self._judge(
                 self.guards.capped_page,
                 PageSizeCapped,
-                f"page {number} has {count} records where {self.page_size} were asked for, and more pages follow: the"
-                " server caps the page size or filters after paging. Ask for no more than it gives, or accept it with"
+                f"page {number} has {count} records where {self.page_size} were asked for, and more pages"
+                " follow: the"
+                " server caps the page size or filters after paging. Ask for no more than it gives, or"
+                " accept it with"
                 " capped_page='warn'",
             )
             self._short = None
@@ -172,7 +179,8 @@ class RunGuard:
             self._judge(
                 self.guards.repeated_page,
                 PageRepeated,
-                f"page {page.number} holds the same {page.record_count} records as page {earlier}: the API ignores the"
+                f"page {page.number} holds the same {page.record_count} records as page {earlier}: the API"
+                " ignores the"
                 " cursor or gives a page twice. Accept it with repeated_page='warn' if equal pages are right",
             )
         self._pages[digest] = page.number
@@ -214,7 +222,8 @@ class RunGuard:
             self._judge(
                 self.guards.total_changed,
                 TotalChanged,
-                f"the API declared {self._total} records before page {number} and {declared} on it: its data changed while"
+                f"the API declared {self._total} records before page {number} and {declared} on it: its"
+                " data changed while"
                 " it was read, so that records may be missing or doubled. Try again, or accept it with"
                 " total_changed='warn'",
             )

@@ -33,9 +33,11 @@ class BaseRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageRequest:
-    """What paging adds to the base request to ask for one page. JSON-able, so that a run can be saved by its last one.
+    """What paging adds to the base request to ask for one page. JSON-able, so that a run can be saved by its
+    last one.
 
-    :param url: reference, absolute or relative to the endpoint, that replaces the endpoint and its query (next links).
+    :param url: reference, absolute or relative to the endpoint, that replaces the endpoint and its query
+        (next links).
     :param query: query parameters to add.
     :param headers: headers to add.
     :param body: keys to merge into the JSON body; a dotted key goes into nested objects.

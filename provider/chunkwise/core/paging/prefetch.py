@@ -14,8 +14,8 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """Iterate over what a generator yields, while a thread already works on what comes next.
 
-    The thread stops ahead of the consumer at ``max_bytes`` (it finishes the item that it is making then). An exception
-    of the generator is raised where its item would have come.
+    The thread stops ahead of the consumer at ``max_bytes`` (it finishes the item that it is making then). An
+    exception of the generator is raised where its item would have come.
 
     :param items: the generator; it runs in the thread only, and is closed there.
     :param size: bytes that an item holds in memory.

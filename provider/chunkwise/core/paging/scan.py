@@ -1,7 +1,7 @@
 """Exact structure of JSON text, for the few places where the fast way cannot answer.
 
-Every function here starts from a position whose state is known, and reads strings as strings: a bracket inside a string
-is never structure.
+Every function here starts from a position whose state is known, and reads strings as strings: a bracket
+inside a string is never structure.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Elements:
 
     :param spans: ``(start, end)`` of each complete element.
     :param end: position of the closing bracket of the array, ``None`` when the text ends before it.
-    :param stray: position of something at array level that is neither an object, an array, white space nor a comma
-        that separates two of them (a scalar element, a double comma, garbage); the scan stops there.
+    :param stray: position of something at array level that is neither an object, an array, white space nor a
+        comma that separates two of them (a scalar element, a double comma, garbage); the scan stops there.
     """
 
     spans: list[tuple[int, int]]
@@ -68,8 +68,8 @@ def elements(text: bytes | bytearray, start: int, stop: int) -> Elements:
 def shallowest_comma(text: bytes | bytearray, start: int, stop: int) -> int | None:
     """Last comma between two ``}`` and ``{`` at the lowest nesting level reached in ``text[start:stop]``.
 
-    ``start`` must lie outside any string. Where the range holds more than one whole element of an array, the lowest
-    level is that array's; a caller proves the answer by parsing up to it.
+    ``start`` must lie outside any string. Where the range holds more than one whole element of an array, the
+    lowest level is that array's; a caller proves the answer by parsing up to it.
     """
     depth = lowest = 0
     found: int | None = None

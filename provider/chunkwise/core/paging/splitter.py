@@ -1,10 +1,10 @@
 """One pass over a page body: the raw bytes of each record, then everything else of the page.
 
-The body is read into windows of bounded size, so a page of any size costs the memory of a window, not of a page. A
-window is cut where a record seems to end, and the cut is *proved* by parsing: the text from a known record start to the
-cut, put in brackets, must be a complete JSON array. Since a JSON parser is deterministic, the state at the cut is then
-the state between two records (RFC 8259, section 5), whatever the text looks like. Where no likely cut can be proved the
-window is scanned bracket by bracket.
+The body is read into windows of bounded size, so a page of any size costs the memory of a window, not of a
+page. A window is cut where a record seems to end, and the cut is *proved* by parsing: the text from a known
+record start to the cut, put in brackets, must be a complete JSON array. Since a JSON parser is deterministic,
+the state at the cut is then the state between two records (RFC 8259, section 5), whatever the text looks
+like. Where no likely cut can be proved the window is scanned bracket by bracket.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class RecordBatch:
     """Some records of a page, in order.
 
     :param records: the bytes of each record as they stand in the body.
-    :param text: the part of the body that holds these records and little else, to search in all of them at once.
+    :param text: the part of the body that holds these records and little else, to search in all of them at
+        once.
     """
 
     records: list[msgspec.Raw | bytes]
@@ -98,12 +99,13 @@ class _Window:
 
 @dataclass(slots=True)
 class RecordSplitter:
-    """Iterate over the record batches of one page body; afterwards :attr:`envelope` holds the rest of the page.
+    """Iterate over the record batches of one page body; afterwards :attr:`envelope` holds the rest of the
+    page.
 
     :param readinto: fills a buffer with the next bytes of the body and returns how many; 0 at its end.
     :param records: where the records array is.
-    :param non_finite: ``"fail"``, or ``"null"`` to put ``null`` in the place of ``NaN`` and ``Infinity``, which are no
-        JSON.
+    :param non_finite: ``"fail"``, or ``"null"`` to put ``null`` in the place of ``NaN`` and ``Infinity``,
+        which are no JSON.
     :param null_is_empty: whether ``null`` in the place of the records array is an empty page.
     :raises RecordsNotFound: the selector finds nothing, or no array.
     :raises RecordNotObject: an element of the array is not an object.
@@ -149,10 +151,11 @@ class RecordSplitter:
                 window = window.rest(next_start, self._capacity())
         self.envelope = self._decode_envelope(head_text + b"]" + self._tail(window, next_start))
 
-    # --- the way to the first record ---------------------------------------------------------------------------------
+    # --- the way to the first record ------------------------------------------------------------------------
 
     def _head(self, window: _Window) -> int | None:
-        """Read up to the records array; its first byte's position, or ``None`` when the whole body has been read."""
+        """Read up to the records array; its first byte's position, or ``None`` when the whole body has been
+        read."""
         keys = self.records.keys
         bom_checked = False
         searched = 1
@@ -171,8 +174,10 @@ class RecordSplitter:
                 return None
             if window.size > self.limits.envelope:
                 raise RecordsNotFound(
-                    f"no array at records_path {self.records} in the first {window.size - 1} bytes of the page;"
-                    " correct records_path, or raise max_envelope_bytes if so much precedes the records (a page whose"
+                    f"no array at records_path {self.records} in the first {window.size - 1} bytes of the"
+                    " page;"
+                    " correct records_path, or raise max_envelope_bytes if so much precedes the records (a"
+                    " page whose"
                     " records_path is an expression must fit in it as a whole)"
                 )
             window.data.extend(bytes(len(window.data)))
@@ -238,13 +243,14 @@ class RecordSplitter:
             raise RecordsNotFound(f"records_path {self.records} finds nothing in the page, which is {found}")
         raise RecordsNotFound(f"records_path {self.records} is {_kind(values)}, not an array")
 
-    # --- records -----------------------------------------------------------------------------------------------------
+    # --- records --------------------------------------------------------------------------------------------
 
     def _capacity(self) -> int:
         return max(self.limits.window, min(4 * self.hints.longest, self.limits.record))
 
     def _take(self, window: _Window) -> tuple[RecordBatch | None, int, bool]:
-        """Records from the start of the window, where the next record or the tail begins, whether the array ended."""
+        """Records from the start of the window, where the next record or the tail begins, whether the array
+        ended."""
         data, size = window.data, window.size
         if self.count == 0:
             start = 1
@@ -396,7 +402,7 @@ class RecordSplitter:
             raise RecordNotObject(f"record {index} of the page is not a JSON object")
         return raw
 
-    # --- everything but the records ----------------------------------------------------------------------------------
+    # --- everything but the records -------------------------------------------------------------------------
 
     def _tail(self, window: _Window, start: int) -> bytes:
         tail = bytes(window.data[start : window.size])
@@ -406,7 +412,8 @@ class RecordSplitter:
             tail += bytes(window.data[1 : window.size])
             if len(tail) > self.limits.envelope:
                 raise InvalidPage(
-                    f"more than {self.limits.envelope} bytes follow the records of the page; raise max_envelope_bytes"
+                    f"more than {self.limits.envelope} bytes follow the records of the page; raise"
+                    " max_envelope_bytes"
                 )
         return tail
 

@@ -80,7 +80,8 @@ class LineBuilder:
         self._tail = self._tail_of(self.stamps)
 
     def build(self, records: Sequence[msgspec.Raw | bytes], text: bytes | memoryview) -> Lines:
-        """Lines for ``records``; ``text`` is the part of the page that holds them all, searched once for the rare cases."""
+        """Lines for ``records``; ``text`` is the part of the page that holds them all, searched once for the
+        rare cases."""
         whole = bytes(text)
         if self.transform is not None:
             return self._one_by_one(records, self.transform)

@@ -465,7 +465,7 @@ def _decode_or_none(text: bytes) -> Any:
         return _ENVELOPE.decode(text)
     except RecursionError:
         return None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         try:  # knows lone surrogates
             return json.loads(str(text, "utf-8"), parse_float=Decimal)
         except (ValueError, RecursionError):

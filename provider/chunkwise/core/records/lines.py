@@ -13,9 +13,11 @@ import msgspec
 
 from chunkwise.core.errors import ConfigError, RecordError, StampConflict, TransformFailed
 
-# A raw newline cannot occur inside a JSON string (RFC 8259, section 7), so the white space around one is layout.
+# A raw newline cannot occur inside a JSON string (RFC 8259, section 7), so the white space around one is
+# layout.
 _LAYOUT = re.compile(rb"[ \t]*[\r\n][ \t\r\n]*")
-# An escape that spells an ASCII letter, digit or underscore: only then can a key be hidden from a plain search.
+# An escape that spells an ASCII letter, digit or underscore: only then can a key be hidden from a plain
+# search.
 _SPELLED = re.compile(rb"\\u00[3-7]")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WHITE = b" \t\r\n"
@@ -128,7 +130,8 @@ class LineBuilder:
             taken = [name for name in self.stamps if name in own]
             if taken and self.on_conflict == "fail":
                 raise StampConflict(
-                    f"the record already has the key {taken[0]!r} that a stamp would add; rename the stamp, or choose"
+                    f"the record already has the key {taken[0]!r} that a stamp would add; rename the stamp,"
+                    " or choose"
                     " on_stamp_conflict='keep' or 'replace'"
                 )
             if taken and self.on_conflict == "keep":

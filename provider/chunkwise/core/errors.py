@@ -19,6 +19,12 @@ class ConfigError(ChunkwiseError, ValueError):
     """Parameters that cannot work, found before any request was made."""
 
 
+class Killed(ChunkwiseError):
+    """The job was told to end."""
+
+    transient = True
+
+
 # --- paging: the API -------------------------------------------------------------------------------------------------
 
 
@@ -34,6 +40,25 @@ class HttpStatusError(PagingError):
         self.status = status
 
 
+class ApiUnavailable(HttpStatusError):
+    """The API, or the token endpoint of its credentials, answered with a status that may pass (408, 425, 429, 5xx)."""
+
+    transient = True
+
+
+class ConnectionFailed(PagingError):
+    """No whole answer: no connection, a broken one, or one that was silent for too long.
+
+    A server certificate that is not trusted is the one case that is not transient.
+    """
+
+    transient = True
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
 class RetriesExhausted(PagingError):
     """A page failed in a way that may pass, on every attempt that its retry policy allows."""
 
@@ -44,6 +69,16 @@ class BodyTruncated(PagingError):
     """A response body ended before its announced end (Content-Length, chunk, or the end of its gzip stream)."""
 
     transient = True
+
+
+class BodyDamaged(PagingError):
+    """A compressed response body that cannot be decoded, or whose checksum is wrong."""
+
+    transient = True
+
+
+class UnsupportedEncoding(PagingError):
+    """A response body in a content encoding that was not asked for."""
 
 
 class PageChanged(PagingError):

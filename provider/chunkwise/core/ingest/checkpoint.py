@@ -77,6 +77,23 @@ class Checkpoint:
         return sorted(name for name in names if fingerprint.get(name) != self.fingerprint.get(name))
 
 
+def open_upload(bucket: str, key: str, upload_id: str) -> dict[str, Any]:
+    """The state of a run that has an open upload and no checkpoint yet: there is something to abort, no more."""
+    return {"version": VERSION, "open": {"Bucket": bucket, "Key": key, "UploadId": upload_id}}
+
+
+def abort_open(client: Any, state: Mapping[str, Any]) -> bool:
+    """Abort the upload of an :func:`open_upload` state; whether ``state`` is one."""
+    upload = state.get("open")
+    if upload is None:
+        return False
+    try:
+        client.abort_multipart_upload(**upload)
+    except client.exceptions.NoSuchUpload:
+        log.info("the upload that an earlier try left is gone already")
+    return True
+
+
 class MemoryStateStore:
     """Keeps the value in this process only: for callers without a place to keep it."""
 

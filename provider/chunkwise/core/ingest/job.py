@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +16,21 @@ import requests
 
 from chunkwise.core import memory
 from chunkwise.core.errors import (
+    ChunkwiseError,
     CursorExpired,
     EmptyResult,
     HttpStatusError,
+    Killed,
     ObjectExists,
     UploadLost,
 )
-from chunkwise.core.ingest.checkpoint import Checkpoint, MemoryStateStore, StateStore
+from chunkwise.core.ingest.checkpoint import (
+    Checkpoint,
+    MemoryStateStore,
+    StateStore,
+    abort_open,
+    open_upload,
+)
 from chunkwise.core.ingest.receipt import IngestReceipt
 from chunkwise.core.ingest.rejects import RejectWriter
 from chunkwise.core.ingest.spec import IngestSpec
@@ -43,6 +52,8 @@ log = logging.getLogger(__name__)
 
 #: statuses with which APIs answer a cursor that they no longer know
 _EXPIRED = frozenset({400, 404, 410, 422})
+#: errors after which the saved state is of no use
+_START_AGAIN = (UploadLost, CursorExpired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,9 @@ class PagedIngest:
     :param state: outlives the process where tries are to be continued.
     :param secrets: for transforms that need a key, by name.
     :param on_progress: called after each page.
+    :param will_retry: whether another try follows a failure of this one: an error that may pass, or a kill,
+        then
+        leaves the open upload for it. Otherwise every failure aborts the upload.
     """
 
     spec: IngestSpec
@@ -102,8 +116,12 @@ class PagedIngest:
     state: StateStore = field(default_factory=MemoryStateStore)
     secrets: Mapping[str, str] | None = None
     on_progress: Callable[[Progress], None] | None = None
+    will_retry: bool = False
     clock: Callable[[], float] = time.monotonic
     _writer: S3Writer | None = None
+    _announced: bool = False
+    _saved: bool = False
+    _killed: bool = False
 
     def run(self) -> IngestReceipt:
         """Do it.
@@ -117,21 +135,32 @@ class PagedIngest:
         checkpoint = self._checkpoint()
         try:
             return self._run(checkpoint)
-        except (UploadLost, CursorExpired) as error:
+        except _START_AGAIN as error:
             if checkpoint is None:
                 raise
             log.warning("the saved ingest cannot be continued, starting again: %s", error)
             self._forget(checkpoint)
             return self._run(None)
 
-    def abort(self) -> None:
-        """Abort the upload from another thread or a signal handler; quick, and safe at any time.
+    def kill(self) -> None:
+        """End the run from a signal handler or another thread; takes no lock, and a few seconds at most.
 
-        What is needed to go on is kept when the state store has it, so that the next try continues.
+        The upload is aborted, unless another try is to go on with it.
         """
+        self._killed = True
         writer = self._writer
-        if writer is not None and self.state.get() is None:
-            writer.abort()
+        if writer is None or writer.upload_id is None or (self.will_retry and self._saved):
+            return
+        upload = {"Bucket": writer.bucket, "Key": writer.key, "UploadId": writer.upload_id}
+        thread = threading.Thread(target=self._abort_quietly, kwargs=upload, daemon=True)
+        thread.start()
+        thread.join(timeout=3)
+
+    def _abort_quietly(self, **upload: str) -> None:
+        try:
+            self.client.abort_multipart_upload(**upload)
+        except Exception as error:  # the process is about to end; the next try or the bucket's rule cleans up
+            log.warning("the upload %s could not be aborted: %s", upload["UploadId"], type(error).__name__)
 
     # --- before ---------------------------------------------------------------------------------------------
 
@@ -152,6 +181,10 @@ class PagedIngest:
     def _checkpoint(self) -> Checkpoint | None:
         saved = self.state.get()
         if saved is None:
+            return None
+        if abort_open(self.client, saved):
+            log.info("an earlier try left an upload and nothing to go on from: aborted it, starting again")
+            self.state.clear()
             return None
         try:
             checkpoint = Checkpoint.from_json(saved)
@@ -189,6 +222,7 @@ class PagedIngest:
             compile_transforms(spec.transforms, secrets=self.secrets) if spec.transforms else None,
             spec.on_stamp_conflict,
         )
+        self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
         digest = hashlib.sha256() if checkpoint is None else None
         profile, compressor = RecordProfile(), self._codec()
@@ -220,42 +254,33 @@ class PagedIngest:
                     resume=None if checkpoint is None else checkpoint.upload,
                 )
             )
+            stack.push(self._let_go)
             items = stack.enter_context(fetcher.ahead())
-            try:
-                for item in items:
-                    if isinstance(item, FetchedBatch):
-                        built = lines.build(item.batch.records, item.batch.text)
-                        profile.observe(item.batch.records)
-                        counters.read += len(item.batch.records)
-                        counters.records += built.count
-                        counters.dropped += built.dropped
-                        for rejected in built.rejected:
-                            rejects.put(rejected, item.page, item.first + rejected.index)
-                        counters.rejected = rejects.count
-                        counters.uncompressed_bytes += len(built.data)
-                        counters.crc32 = crc32(built.data, counters.crc32)
-                        if digest is not None:
-                            digest.update(built.data)
-                        writer.write(compressor.compress(built.data))
-                        continue
-                    counters.pages = item.number
-                    if item.stop is not None:
-                        stop_reason = item.stop.value
-                    elif rejects.count == 0 and writer.can_checkpoint:
-                        # rejected records are not saved: after the first one, a retry goes back to before it
-                        writer.write(compressor.end_member())
-                        self._save(item, writer, counters)
-                    self._report(counters, writer, started)
-            except HttpStatusError as error:
-                if (
-                    checkpoint is not None
-                    and counters.pages == checkpoint.counters["pages"]
-                    and error.status in _EXPIRED
-                ):
-                    raise CursorExpired(
-                        f"the API no longer knows the cursor of an earlier try: {error}"
-                    ) from error
-                raise
+            for item in self._watched(items, checkpoint):
+                if isinstance(item, FetchedBatch):
+                    built = lines.build(item.batch.records, item.batch.text)
+                    profile.observe(item.batch.records)
+                    counters.read += len(item.batch.records)
+                    counters.records += built.count
+                    counters.dropped += built.dropped
+                    for rejected in built.rejected:
+                        rejects.put(rejected, item.page, item.first + rejected.index)
+                    counters.rejected = rejects.count
+                    counters.uncompressed_bytes += len(built.data)
+                    counters.crc32 = crc32(built.data, counters.crc32)
+                    if digest is not None:
+                        digest.update(built.data)
+                    writer.write(compressor.compress(built.data))
+                    self._announce(writer)
+                    continue
+                counters.pages = item.number
+                if item.stop is not None:
+                    stop_reason = item.stop.value
+                elif rejects.count == 0 and writer.can_checkpoint:
+                    # rejected records are not saved: after the first one, a retry goes back to before it
+                    writer.write(compressor.end_member())
+                    self._save(item, writer, counters)
+                self._report(counters, writer, started)
             if counters.records == 0 and spec.on_empty == "fail":
                 raise EmptyResult(
                     f"the API delivered no record for {destination.uri} ({counters.pages} pages,"
@@ -299,6 +324,41 @@ class PagedIngest:
             on_retry=_log_retry,
         )
 
+    def _watched(
+        self, items: Iterable[FetchedBatch | FetchedPage], checkpoint: Checkpoint | None
+    ) -> Iterator[FetchedBatch | FetchedPage]:
+        """The items, until the run is killed; tells a cursor that expired between two tries from other
+        errors."""
+        first = checkpoint is not None
+        try:
+            for item in items:
+                first = False
+                if self._killed:
+                    raise Killed("the ingest was killed; nothing was published")
+                yield item
+        except HttpStatusError as error:
+            if first and error.status in _EXPIRED:
+                raise CursorExpired(f"the API no longer knows the cursor of an earlier try: {error}") from
+                error
+            raise
+
+    def _let_go(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """On a failure that another try can go on from, leave the upload open; else forget what was saved."""
+        if error is None or self._writer is None:
+            return
+        permanent = isinstance(error, ChunkwiseError) and not error.transient
+        if self.will_retry and self._saved and not permanent and not isinstance(error, _START_AGAIN):
+            self._writer.detach()
+        else:
+            self.state.clear()
+
+    def _announce(self, writer: S3Writer) -> None:
+        """Keep the id of the upload as soon as it is open, so that a next try finds it whatever happens."""
+        if writer.upload_id is not None and not self._announced:
+            self._announced = True
+            if not self._saved:
+                self.state.set(open_upload(writer.bucket, writer.key, writer.upload_id))
+
     def _save(self, page: FetchedPage, writer: S3Writer, counters: _Counters) -> None:
         upload = writer.checkpoint()
         if upload is not None:
@@ -309,6 +369,7 @@ class PagedIngest:
                 counters=counters.to_json(),
             )
             self.state.set(checkpoint.to_json())
+            self._saved = True
 
     def _report(self, counters: _Counters, writer: S3Writer, started: float) -> None:
         if self.on_progress is not None:

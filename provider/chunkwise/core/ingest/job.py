@@ -106,8 +106,7 @@ class PagedIngest:
     :param secrets: for transforms that need a key, by name.
     :param on_progress: called after each page.
     :param will_retry: whether another try follows a failure of this one: an error that may pass, or a kill,
-        then
-        leaves the open upload for it. Otherwise every failure aborts the upload.
+        then leaves the open upload for it. Otherwise every failure aborts the upload.
     """
 
     spec: IngestSpec
@@ -338,8 +337,7 @@ class PagedIngest:
                 yield item
         except HttpStatusError as error:
             if first and error.status in _EXPIRED:
-                raise CursorExpired(f"the API no longer knows the cursor of an earlier try: {error}") from
-                error
+                raise CursorExpired(f"the API no longer knows the saved cursor: {error}") from error
             raise
 
     def _let_go(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

@@ -1,0 +1,112 @@
+"""The demo: its verdict, what it shows, and that it leaves no process behind."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dev.airflow import AirflowHome
+from dev.demo import read_back
+from dev.processes import REPOSITORY
+
+COMMAND = [sys.executable, "-m", "dev.demo", "--records=50", "--record-bytes=1000"]
+STAND_IN = f"--dags={Path(__file__).parent / 'dags'}"
+
+
+def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+
+
+def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
+    """After Ctrl-C no process is left; the next run shows what landed and ends with 0."""
+    with subprocess.Popen(
+        [*COMMAND, STAND_IN], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        for line in demo.stdout:
+            if "preparing Airflow's database" in line:
+                break
+        tree = psutil.Process(demo.pid).children(recursive=True)
+        assert len(tree) >= 5  # three services and the guards of two of them at least
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 130
+        assert "Stopped; all processes of the demo have ended." in demo.stderr.read()
+    assert not any(process.is_running() for process in tree)
+
+    done = run_demo(STAND_IN, STAND_IN_RECORDS="50")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "writing 50 records" in done.stdout
+    assert "stand-in/lines.jsonl.gz  " in done.stdout
+    assert "Records      50 in the object, 50 in the API: the same" in done.stdout
+    assert 'First        {"ordinal": 0}' in done.stdout
+    assert "Peak memory  300 MiB" in done.stdout
+    assert "make up" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("records", "verdict"),
+    [
+        ("49", "The object has 49 records, the API 50 and the task reported 49."),
+        ("-1", "the stand-in fails on purpose"),
+    ],
+)
+def test_a_wrong_result_or_a_failed_dag_ends_with_1(records: str, verdict: str) -> None:
+    done = run_demo(STAND_IN, STAND_IN_RECORDS=records)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "The demo failed." in done.stderr
+    assert verdict in done.stderr
+
+
+def test_a_taken_port_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_demo(f"--api-port={port}")
+    assert done.returncode == 1
+    assert f"Sample API: port {port} on 127.0.0.1 cannot be used: address already in use" in done.stderr
+
+
+def test_landed_lines_are_counted_over_gzip_members_and_blocks() -> None:
+    lines = [b'{"n": %d, "text": "%s"}\n' % (number, b"x" * number) for number in range(3_000)]
+    body = gzip.compress(b"".join(lines[:7])) + gzip.compress(b"".join(lines[7:]))
+    landed = read_back(io.BytesIO(body))
+    assert landed.records == 3_000
+    assert landed.first == b'{"n": 0, "text": ""}'
+    assert landed.uncompressed_bytes == sum(map(len, lines))
+    assert read_back(io.BytesIO(gzip.compress(b""))).records == 0
+
+
+def test_a_first_record_wider_than_a_block_is_whole() -> None:
+    wide = b'{"text": "' + b"x" * 3_000_000 + b'"}'
+    landed = read_back(io.BytesIO(gzip.compress(wide + b"\n{}\n")))
+    assert (landed.records, landed.first) == (2, wide)
+
+
+def test_airflow_sees_nothing_of_the_users_own_airflow_and_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://user")
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    env = AirflowHome(tmp_path, connections={"sample_api": "{}"}, settings={"CHUNKWISE_BUCKET": "b"}).env
+    assert env["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
+    assert not {"AIRFLOW_CONN_AWS_DEFAULT", "AWS_PROFILE"} & set(env)
+    assert (env["AIRFLOW_CONN_SAMPLE_API"], env["CHUNKWISE_BUCKET"]) == ("{}", "b")
+    assert env["AIRFLOW_HOME"] == str(tmp_path)

@@ -1,0 +1,1 @@
+"""The seed workload of the paged ingest, done by Chunkwise and by others."""

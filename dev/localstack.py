@@ -85,8 +85,12 @@ class LocalStack:
 
     def start(self) -> None:
         """Start it and wait until it answers; see :meth:`launch` and :meth:`wait`."""
-        self.launch()
-        self.wait()
+        try:
+            self.launch()
+            self.wait()
+        except BaseException:
+            self.stop()
+            raise
 
     def launch(self) -> None:
         """Start it and return at once.
@@ -114,11 +118,7 @@ class LocalStack:
         """
         if self.service is None:
             raise ServiceError("LocalStack was not started")
-        try:
-            self.service.wait_until(self._healthy, timeout=START_SECONDS, progress=self._progress)
-        except BaseException:
-            self.stop()
-            raise
+        self.service.wait_until(self._healthy, timeout=START_SECONDS, progress=self._progress)
         self._progress("LocalStack is ready")
 
     def stop(self) -> None:

@@ -1,8 +1,8 @@
 """Start LocalStack's runtime on loopback only, with its S3 objects in a temp folder of its own.
 
 LocalStack's own interpreter runs this file. Left alone, LocalStack listens on all addresses whatever it is
-told, and every LocalStack of a machine keeps its objects in one fixed folder, by bucket name: deleting one here
-would break the bucket of that name elsewhere.
+told, and every LocalStack of a machine keeps its objects in one fixed folder, by bucket name: deleting one
+here would break the bucket of that name elsewhere.
 """
 
 from __future__ import annotations

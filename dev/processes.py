@@ -27,6 +27,7 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -110,16 +111,21 @@ class Service:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         guard = [sys.executable, "-P", str(Path(__file__).resolve())]
         guard += [f"--parent={os.getpid()}", f"--grace={self.grace}", "--"]
-        with self.log.open("ab") as output:
-            self._guard = subprocess.Popen(
-                [*guard, *self.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=None if self.env is None else dict(self.env),
-                cwd=self.cwd,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then stops its services
-            )
+        try:
+            # An interrupt inside Popen would leave a guard that nobody knows of: it waits until that is done.
+            with self.log.open("ab") as output, _signals_held():
+                self._guard = subprocess.Popen(
+                    [*guard, *self.argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=None if self.env is None else dict(self.env),
+                    cwd=self.cwd,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which stops its services
+                )
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the whole tree and wait until it is gone; harmless when it is gone already."""
@@ -200,6 +206,15 @@ class Service:
 
 
 @contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def exit_on_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into :class:`SystemExit`, so that ``finally`` runs as it does on Ctrl-C."""
 
@@ -231,6 +246,13 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _signal(process: psutil.Process, signum: int) -> None:
     with contextlib.suppress(psutil.NoSuchProcess, PermissionError):
         process.send_signal(signum)
@@ -252,12 +274,13 @@ def _guard(argv: Sequence[str], *, parent: int, grace: float) -> int:
     def asked(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise _Asked
 
-    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, asked)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     code: int | None = None
     child = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # they were held while the guard was started
         child = _spawn(argv)
         while code is None and os.getppid() == parent:
             code = _reap(child)
@@ -268,7 +291,7 @@ def _guard(argv: Sequence[str], *, parent: int, grace: float) -> int:
         print(f"cannot run {argv[0]}: {error.strerror}", flush=True)
         return 127
     finally:
-        for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         _end_tree(child, grace=grace)
     return 128 + signal.SIGTERM if code is None else code
@@ -299,11 +322,11 @@ def _reap(child: int) -> int | None:
 def _end_tree(child: int, *, grace: float) -> None:
     deadline = time.monotonic() + grace
     signum = signal.SIGTERM
-    while tree := [process for process in _tree(child) if process.status() != psutil.STATUS_ZOMBIE]:
+    while tree := [process for process in _tree(child) if _alive(process)]:
         for process in tree:
             _signal(process, signum)
         # A process may start another one while the list is read: look again until nothing is left.
-        while time.monotonic() < deadline and any(process.is_running() for process in tree):
+        while time.monotonic() < deadline and any(map(_alive, tree)):
             _reap(child)
             time.sleep(POLL_SECONDS / 4)
         if signum == signal.SIGKILL:

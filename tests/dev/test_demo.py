@@ -49,7 +49,7 @@ def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 130
         assert "Stopped; all processes of the demo have ended." in demo.stderr.read()
-    assert not any(process.is_running() for process in tree)
+    assert [process for process in tree if process.is_running()] == []
 
     done = run_demo(STAND_IN, STAND_IN_RECORDS="50")
     assert done.returncode == 0, done.stdout + done.stderr

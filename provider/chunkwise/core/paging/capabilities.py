@@ -69,7 +69,7 @@ def refuse_records_reference(paginator: Paginator, records: Selector | str | Seq
     for path in () if ask is None else ask():
         if any(refers(read, keys) for read in reads(path)):
             raise ConfigError(
-                f"{type(paginator).__name__}: the path {str(path)!r} reads the records at"
-                f" {str(selector)!r}, which are taken out of the page before. For a cursor in the last record use LastRecordPaginator; for the end of the"
-                " run by an empty page use on_empty_page"
+                f"{type(paginator).__name__}: the path {str(path)!r} reads the records at {str(selector)!r},"
+                " which are taken out of the page before. For a cursor in the last record use"
+                " LastRecordPaginator; for the end of the run by an empty page use on_empty_page"
             )

@@ -48,7 +48,6 @@ def parse_link_header(value: str) -> tuple[list[Link], bool]:
         link, position = _link(value, position)
         if link is None:
             clean = False
-            position = _match_end(_REST, value, position)
         else:
             links.append(link)
     return links, clean
@@ -59,14 +58,14 @@ def _link(value: str, position: int) -> tuple[Link | None, int]:
     end = value.find(">", position)
     target = value[position + 1 : end]
     if value[position] != "<" or end < 0:
-        return None, position
+        return None, _match_end(_REST, value, position)
     if "<" in target:  # its ">" is missing: what follows is the next link
         return None, value.index("<", position + 1)
     parameters: dict[str, str] = {}
     position = _match_end(_SPACE, value, end + 1)
     while position < len(value) and value[position] != ",":
         if value[position] != ";":
-            return None, position
+            return None, _match_end(_REST, value, position)
         position = _match_end(_SPACE, value, position + 1)
         name = _NAME.match(value, position)
         if name is None:  # ";;" or a semicolon at the end

@@ -26,8 +26,8 @@ class _Missing(Enum):
 #: what a selector finds where the document has no such member; ``null`` and ``[]`` are members
 MISSING: Final = _Missing.MISSING
 
-# One key: a JSON string in double quotes, or a run of characters that mean nothing to JMESPath. ``@ $ - _ : /
-# #`` and letters of any alphabet are plain, although JMESPath itself would want quotes around them.
+# One key: a JSON string in double quotes, or a run of characters that mean nothing to JMESPath. Signs such
+# as @ $ - : / and letters of any alphabet are plain, although JMESPath itself would want quotes around them.
 _KEY = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s.\[\]*|&!=<>()"\'`{},?\\]+')
 
 #: a key that needs no quotes when a list of keys is written as text
@@ -70,7 +70,7 @@ class Selector:
         if self.keys is None:
             try:
                 found = _expression(self.text).search(document)
-            except JMESPathError as error:
+            except Exception as error:  # not only its own: those of Python inside its functions too
                 # Its text quotes values of the document, a cursor among them: neither shown nor chained.
                 raise InvalidEnvelope(
                     f"the JMESPath expression {self.text!r} cannot be applied to this document"

@@ -203,7 +203,7 @@ class AirflowStack(AirflowHome):
     def wait_for_dag(self, dag_id: str, *, timeout: float = 90) -> None:
         """Wait until the DAG processor has read the DAG.
 
-        :raises ServiceError: it did not in time; the text has the import errors.
+        :raises DagMissing: it did not in time; the text has the import errors.
         """
 
         def known() -> bool:
@@ -219,7 +219,9 @@ class AirflowStack(AirflowHome):
             errors = self.api("GET", "/importErrors")["import_errors"]
             return "".join(f"\n{error['filename']}:\n{error['stack_trace']}" for error in errors)
 
-        self._poll(known, timeout=timeout, otherwise=lambda: f"DAG {dag_id} did not appear.{why()}")
+        self._poll(
+            known, timeout=timeout, otherwise=lambda: DagMissing(f"DAG {dag_id} did not appear.{why()}")
+        )
 
     def unpause(self, dag_id: str) -> None:
         self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
@@ -246,7 +248,13 @@ class AirflowStack(AirflowHome):
             state = str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
             return state in ("success", "failed")
 
-        self._poll(ended, timeout=timeout, otherwise=lambda: f"Run {run_id} of {dag_id} is still {state}.")
+        self._poll(
+            ended,
+            timeout=timeout,
+            otherwise=lambda: ServiceError(
+                f"Run {run_id} of {dag_id} is still {state} after {timeout:.0f} s."
+            ),
+        )
         return state
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -258,12 +266,14 @@ class AirflowStack(AirflowHome):
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.api("GET", path)["value"]
 
-    def _poll(self, done: Callable[[], bool], *, timeout: float, otherwise: Callable[[], str]) -> None:
+    def _poll(
+        self, done: Callable[[], bool], *, timeout: float, otherwise: Callable[[], ServiceError]
+    ) -> None:
         deadline = time.monotonic() + timeout
         while not done():
             self.check()
             if time.monotonic() > deadline:
-                raise ServiceError(f"{otherwise()} Waited {timeout:.0f} s.")
+                raise otherwise()
             time.sleep(0.5)
 
     def _request(
@@ -313,6 +323,10 @@ class AirflowStack(AirflowHome):
         path.touch(mode=0o600)
         path.write_text(json.dumps({USER: password}))
         return password
+
+
+class DagMissing(ServiceError):
+    """Airflow does not know a DAG."""
 
 
 class ApiError(ServiceError):

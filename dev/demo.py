@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from dev.airflow import DAGS, AirflowHome, installed_version
+from dev.localstack import LocalStack
 from dev.processes import POLL_SECONDS, REPOSITORY, Service, ServiceError, exit_on_signals
-from dev.services import BUCKET, EmbeddedServices, get, only_one
+from dev.services import EmbeddedServices, get, only_one
 
 DAG_ID = "daily_api_ingest"
 DATE = "2023-12-21"
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             console(f"running DAG {DAG_ID} for {DATE}")
             outcome = _run_dag(airflow, folder, services, console)
             console("reading back what landed")
-            _show(services, outcome)
+            show(services.localstack, services.api_url, outcome)
 
 
 def _run_dag(
@@ -162,18 +163,23 @@ def read_back(body: Any) -> Landed:
     return Landed(records=records, first=first, uncompressed_bytes=size)
 
 
-def _show(services: EmbeddedServices, outcome: Mapping[str, Any]) -> None:
-    s3 = services.localstack.client("s3")
+def show(localstack: LocalStack, api_url: str, outcome: Mapping[str, Any]) -> None:
+    """Print what landed beside what the API has.
+
+    :param outcome: what :mod:`dev.run_dag` wrote down.
+    :raises DemoFailed: the object, the API and the task do not agree on the number of records.
+    """
+    s3 = localstack.client("s3")
     receipts = [value for value in outcome["returned"].values() if isinstance(value, dict) and "uri" in value]
     if not receipts:
         raise DemoFailed(f"No task of {DAG_ID} returned where its records are; tasks: {outcome['tasks']}")
     receipt = receipts[0]
     bucket, _, key = str(receipt["uri"]).removeprefix("s3://").partition("/")
     landed = read_back(s3.get_object(Bucket=bucket, Key=key)["Body"])
-    expected = json.loads(get(f"{services.api_url}/v1/variants/count"))["count"]
+    expected = json.loads(get(f"{api_url}/v1/variants/count"))["count"]
 
-    print(f"\nObjects in s3://{BUCKET}")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+    print(f"\nObjects in s3://{bucket}")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for item in page.get("Contents", []):
             print(f"  {item['Key']}  {_size(item['Size'])}")
     same = "the same" if landed.records == expected == receipt["records"] else "NOT the same"

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from dev.airflow import USER, AirflowStack, installed_version
+from dev.airflow import USER, AirflowStack, DagMissing, installed_version
 from dev.demo import DAG_ID, Console
 from dev.processes import REPOSITORY, ServiceError, exit_on_signals
 from dev.services import BUCKET, EmbeddedServices, only_one
@@ -42,7 +42,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
             progress=console,
         ) as airflow,
     ):
-        airflow.wait_for_dag(DAG_ID)
+        try:
+            airflow.wait_for_dag(DAG_ID)
+        except DagMissing as error:
+            console(str(error))  # the UI shows the same, so it stays up
         print(_welcome(airflow, services), flush=True)
         while True:
             airflow.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -9,14 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dev.airflow import AirflowHome
-from dev.demo import read_back
+from dev.demo import DemoFailed, read_back, show
+from dev.localstack import LocalStack
 from dev.processes import REPOSITORY
+from dev.sample_api import SampleApi
 
 COMMAND = [sys.executable, "-m", "dev.demo", "--records=50", "--record-bytes=1000"]
 STAND_IN = f"--dags={Path(__file__).parent / 'dags'}"
@@ -61,18 +65,40 @@ def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
     assert "make up" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("records", "verdict"),
-    [
-        ("49", "The object has 49 records, the API 50 and the task reported 49."),
-        ("-1", "the stand-in fails on purpose"),
-    ],
-)
-def test_a_wrong_result_or_a_failed_dag_ends_with_1(records: str, verdict: str) -> None:
-    done = run_demo(STAND_IN, STAND_IN_RECORDS=records)
+def test_a_failed_dag_ends_with_1_and_its_last_log_lines() -> None:
+    done = run_demo(STAND_IN, STAND_IN_RECORDS="-1")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "The demo failed." in done.stderr
-    assert verdict in done.stderr
+    assert "The demo failed. DAG daily_api_ingest failed." in done.stderr
+    assert "the stand-in fails on purpose" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("landed", "reported", "right"), [(50, 50, True), (49, 49, False), (49, 50, False), (50, 51, False)]
+)
+def test_only_equal_counts_are_a_success(
+    localstack: LocalStack,
+    ls_bucket: str,
+    sample_api: Callable[..., SampleApi],
+    capsys: pytest.CaptureFixture[str],
+    landed: int,
+    reported: int,
+    right: bool,
+) -> None:
+    """The API has 50 records; the demo believes neither the task nor the API, but what it reads back."""
+    body = gzip.compress(b"{}\n" * landed)
+    localstack.client("s3").put_object(Bucket=ls_bucket, Key="lines.jsonl.gz", Body=body)
+    receipt = {
+        "uri": f"s3://{ls_bucket}/lines.jsonl.gz",
+        "records": reported,
+        "pages": 1,
+        "bytes": len(body),
+        "seconds": 1.0,
+    }
+    outcome = {"returned": {"ingest": receipt}, "tasks": {}, "rss_before": 2**20, "peak_rss": 2**21}
+    expected = contextlib.nullcontext() if right else pytest.raises(DemoFailed, match=f"has {landed} records")
+    with expected:
+        show(localstack, sample_api(records=50).url, outcome)
+    assert (": the same" in capsys.readouterr().out) == right
 
 
 def test_a_taken_port_is_said_at_once() -> None:

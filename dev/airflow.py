@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dev.processes import REPOSITORY, Service, ServiceError, free_port, require_port, silent
 
@@ -118,7 +118,7 @@ class AirflowStack(AirflowHome):
         self.password = ""
         self.services: dict[str, Service] = {}
 
-    def __enter__(self) -> AirflowStack:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -14,7 +14,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dev.processes import REPOSITORY, Service, ServiceError, exit_on_signals, require_port, silent
 
@@ -59,7 +59,7 @@ class LocalStack:
         self.service: Service | None = None
         self.port = 0
 
-    def __enter__(self) -> LocalStack:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import psutil
 
@@ -98,7 +98,7 @@ class Service:
         self._guard: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -299,10 +299,10 @@ def _guard(argv: Sequence[str], *, parent: int, grace: float) -> int:
 
 def _spawn(argv: Sequence[str]) -> int:
     def prepare() -> None:
-        # The guard has one thread: code between fork and exec is safe, and its end is what sends the signal.
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    return subprocess.Popen(argv, start_new_session=True, preexec_fn=prepare).pid
+    # The guard has one thread: code between fork and exec is safe, and its end is what sends the signal.
+    return subprocess.Popen(argv, start_new_session=True, preexec_fn=prepare).pid  # noqa: PLW1509
 
 
 def _reap(child: int) -> int | None:

@@ -29,7 +29,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 MIN_RECORD_BYTES = 1_000
@@ -343,7 +343,7 @@ class SampleApi:
         self.netloc = f"{host}:{self._server.server_port}"
         self.url = f"http://{self.netloc}"
 
-    def __enter__(self) -> SampleApi:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self.serve, name="sample-api", daemon=True)
         self._thread.start()
         return self

@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 from dev.airflow import http_connection
 from dev.localstack import LocalStack
@@ -53,7 +54,7 @@ class EmbeddedServices:
         self.api_service: Service | None = None
         self.api_port = 0
 
-    def __enter__(self) -> EmbeddedServices:
+    def __enter__(self) -> Self:
         try:
             self._start()
         except BaseException:

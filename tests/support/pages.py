@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
 from chunkwise.core.paging import Page, PageRequest, Stop, StopReason
 from chunkwise.core.paging.model import Paginator
 
@@ -55,7 +56,7 @@ class Answer:
 def follow(
     paginator: Paginator, api: Callable[[PageRequest], Answer], *, cap: int = 500
 ) -> tuple[list[Any], StopReason, list[PageRequest]]:
-    """Every record that the paginator leads to, why it ended, and the requests; more than ``cap`` pages fail."""
+    """The records that a paginator leads to, why it ended, and the requests; more than ``cap`` pages fail."""
     records: list[Any] = []
     requests: list[PageRequest] = []
     request = paginator.first()

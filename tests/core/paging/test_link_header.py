@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import requests.utils
-from chunkwise.core.paging.link_header import Link, parse_link_header
 from hypothesis import given
 from hypothesis import strategies as st
+
+from chunkwise.core.paging.link_header import Link, parse_link_header
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
         ('<2>; rel="next last"', [("2", ("next", "last"))]),
         ('<2>; rel=" prev\tNEXT "', [("2", ("prev", "next"))]),
         ('<1>; rel="prev", <2>; rel="next"', [("1", ("prev",)), ("2", ("next",))]),
-        ('<1>; rel=prev,<2>; rel=next', [("1", ("prev",)), ("2", ("next",))]),
+        ("<1>; rel=prev,<2>; rel=next", [("1", ("prev",)), ("2", ("next",))]),
         ('<2?a=1,2;b=3>; rel="next"', [("2?a=1,2;b=3", ("next",))]),
         ('<1>; title="a, <x>; rel=next"; rel="prev", <2>; rel="next"', [("1", ("prev",)), ("2", ("next",))]),
         (r'<1>; title="a \" , b"; rel="prev", <2>; rel="next"', [("1", ("prev",)), ("2", ("next",))]),
@@ -33,7 +34,7 @@ from hypothesis import strategies as st
         ("<2>", [("2", ())]),
         ("<>; rel=next", [("", ("next",))]),
         (", ,<2>; rel=next, ,", [("2", ("next",))]),
-        ("<2>; rel=\"http://rels.example/next NEXT\"", [("2", ("http://rels.example/next", "next"))]),
+        ('<2>; rel="http://rels.example/next NEXT"', [("2", ("http://rels.example/next", "next"))]),
         ("<2>; title*=UTF-8''n%c3%a4chste; rel=next", [("2", ("next",))]),
     ],
 )
@@ -44,7 +45,9 @@ def test_links_of_a_header(value, links):
 
 
 def test_the_anchor_is_told():
-    assert parse_link_header('<2>; rel=next; anchor="/other"; anchor="/more"')[0] == [Link("2", ("next",), "/other")]
+    assert parse_link_header('<2>; rel=next; anchor="/other"; anchor="/more"')[0] == [
+        Link("2", ("next",), "/other")
+    ]
 
 
 @pytest.mark.parametrize(

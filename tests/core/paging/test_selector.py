@@ -8,11 +8,12 @@ from decimal import Decimal
 
 import jmespath
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chunkwise.core.errors import ConfigError, InvalidEnvelope
 from chunkwise.core.paging import MISSING, Selector
 from chunkwise.core.paging.selector import merge_body, set_path
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
@@ -130,13 +131,16 @@ def test_any_keys_lead_to_what_was_set_there(keys, value):
     assert Selector.compile(".".join(json.dumps(key) for key in keys)).get(document) == value
 
 
-@given(keys=st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,3}", fullmatch=True), min_size=1, max_size=3), document=_JSON)
+@given(
+    keys=st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,3}", fullmatch=True), min_size=1, max_size=3),
+    document=_JSON,
+)
 def test_a_plain_path_finds_what_jmespath_finds(keys, document):
     found = Selector.compile(".".join(keys)).get(document)
     assert (None if found is MISSING else found) == jmespath.search(".".join(keys), document)
 
 
-@given(text=st.text(alphabet="ab.$@\"`[]*|&!(){}?\\ 0", max_size=8), document=_JSON)
+@given(text=st.text(alphabet='ab.$@"`[]*|&!(){}?\\ 0', max_size=8), document=_JSON)
 def test_any_text_is_a_selector_or_a_config_error(text, document):
     try:
         selector = Selector.compile(text)
@@ -151,7 +155,10 @@ def test_any_text_is_a_selector_or_a_config_error(text, document):
 def test_set_path_copies_and_never_changes():
     body = {"page": {"size": 5, "sort": ["a"]}, "filter": {"x": 1}}
     before = copy.deepcopy(body)
-    assert set_path(body, "page.after", "c") == {"page": {"size": 5, "sort": ["a"], "after": "c"}, "filter": {"x": 1}}
+    assert set_path(body, "page.after", "c") == {
+        "page": {"size": 5, "sort": ["a"], "after": "c"},
+        "filter": {"x": 1},
+    }
     assert body == before
 
 

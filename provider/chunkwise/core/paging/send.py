@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import permutations
 from typing import Any, Literal
 
 from chunkwise.core.errors import ConfigError, InvalidEnvelope
 from chunkwise.core.paging.model import Page, PageRequest
 from chunkwise.core.paging.rules import place, type_name
-from chunkwise.core.paging.selector import merge_body
+from chunkwise.core.paging.selector import Selector, merge_body
 
 SendAs = Literal["query", "body", "header"]
 
@@ -76,10 +77,13 @@ def check_names(send_as: SendAs, *names: str | None) -> None:
     :raises ConfigError: for a name given twice, or a body path that another one leads through.
     """
     given = [name.lower() if send_as == "header" else name for name in names if name is not None]
+    if send_as == "body":  # one path may be written in several ways
+        given = [str(Selector.compile(Selector.compile(name).keys or name)) for name in given]
     if len(set(given)) < len(given):
         raise ConfigError(f"the same {send_as} name is given twice: {', '.join(map(repr, given))}")
     if send_as == "body":
-        merge_body(None, dict.fromkeys(given, 0))
+        for names in permutations(given):  # a later name would replace what an earlier one leads through
+            merge_body(None, dict.fromkeys(names, 0))
 
 
 def _is_scalar(cursor: Any) -> bool:

@@ -60,9 +60,10 @@ def paginator_from_json(members: Mapping[str, Any]) -> PagingRules:
     """
     if not isinstance(members, Mapping):
         raise ConfigError("a paginator must be a JSON object with a 'type'")
-    kind = _BY_KIND.get(members.get("type", ""))
+    tag = members.get("type")
+    kind = _BY_KIND.get(tag) if isinstance(tag, str) else None
     if kind is None:
-        raise ConfigError(f"paginator type {members.get('type')!r} is unknown; known are {_listed(_BY_KIND)}")
+        raise ConfigError(f"paginator type {tag!r} is unknown; known are {_listed(_BY_KIND)}")
     known = {field.name: field for field in fields(kind)}
     given = {name: value for name, value in members.items() if name != "type"}
     if unknown := sorted(map(str, given.keys() - known.keys())):

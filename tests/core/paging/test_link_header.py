@@ -31,6 +31,7 @@ from chunkwise.core.paging.link_header import Link, parse_link_header
         ('<2>; results="true"; rel="next"', [("2", ("next",))]),
         ("<2>; crossorigin; rel=next;", [("2", ("next",))]),
         ("<2>;; rel=next", [("2", ("next",))]),
+        (r'<2>; rel="ne\xt"', [("2", ("next",))]),
         ("<2>", [("2", ())]),
         ("<>; rel=next", [("", ("next",))]),
         (", ,<2>; rel=next, ,", [("2", ("next",))]),

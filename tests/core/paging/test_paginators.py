@@ -369,6 +369,11 @@ def test_an_offset_run_ends_at_the_total(offset, count, total, decision):
     assert after(paginator, page({"total": total}, count=count), asked) == decision
 
 
+def test_a_flag_decides_before_the_total_of_an_offset_run():
+    paginator = OffsetPaginator(limit=2, total_path="total", has_more_path="more")
+    assert after(paginator, page({"total": 2, "more": True})) == PageRequest(query={"offset": 2, "limit": 2})
+
+
 def test_records_skipped_at_the_start_are_not_expected():
     paginator = OffsetPaginator(limit=2, offset=5, total_path="total")
     assert paginator.declared_total(page({"total": 8})) == 3

@@ -111,6 +111,7 @@ def test_what_is_no_paginator_is_refused(thing):
         ("items[-1].id", "items[]"),
         ("data[0].items[-1].id", "data[0].items"),
         ("data[*].items[-1].id", "data[].items"),
+        ("data[?items[-1].id].next | [0]", "data[0].items"),
     ],
 )
 def test_a_path_that_reads_the_records_is_refused(path, records):

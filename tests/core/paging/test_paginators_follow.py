@@ -50,7 +50,7 @@ def _end(member, how):
 @pytest.mark.parametrize("send_as", ["query", "body", "header"])
 @given(sizes=_SIZES, end=_ENDS, flag=st.booleans(), numeric=st.booleans(), keeps_cursor=st.booleans())
 def test_cursors(send_as, sizes, end, flag, numeric, keeps_cursor):
-    """Cursor ``0`` is a cursor, an empty page no end, and a flag beats a cursor that stays on the last page."""
+    """Cursor ``0`` is a cursor, an empty page no end, and a flag beats a cursor kept on the last page."""
     pages = _cut(sizes)
     tokens = [
         n - 1 if numeric else f"t{n}" for n in range(len(pages) + 1)

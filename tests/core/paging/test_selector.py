@@ -140,6 +140,7 @@ def test_a_plain_path_finds_what_jmespath_finds(keys, document):
     assert (None if found is MISSING else found) == jmespath.search(".".join(keys), document)
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @given(text=st.text(alphabet='ab.$@"`[]*|&!(){}?\\ 0', max_size=8), document=_JSON)
 def test_any_text_is_a_selector_or_a_config_error(text, document):
     try:
@@ -150,6 +151,11 @@ def test_any_text_is_a_selector_or_a_config_error(text, document):
         selector.get(document)
     except InvalidEnvelope:
         assert selector.keys is None
+
+
+def test_an_error_inside_jmespath_is_typed_too():
+    with pytest.raises(InvalidEnvelope, match="ValueError"):
+        Selector.compile("a[::0]").get({"a": [1]})
 
 
 def test_set_path_copies_and_never_changes():

@@ -42,10 +42,10 @@ class CountingRules(PagingRules):
         if self.on_empty_page in ("continue", "fail") and not ends:
             raise self._refuse(f"on_empty_page={self.on_empty_page!r} needs another rule that ends the run")
 
-    def _short_end(self, page: Page, has_more: bool | None) -> Stop | None:
+    def _short_end(self, page: Page) -> Stop | None:
         """The end by a page with fewer records than asked for, if the rule says so."""
         size = self.page_size
-        if self.stop_on_short_page and not has_more and size is not None and page.record_count < size:
+        if self.stop_on_short_page and size is not None and page.record_count < size:
             return Stop(StopReason.SHORT_PAGE)
         return None
 

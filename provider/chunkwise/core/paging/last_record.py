@@ -64,8 +64,8 @@ class LastRecordPaginator(CountingRules):
         """The request for the first page."""
         return request_with(self.send_as, self._size_member())
 
-    def _next(self, _request: PageRequest, page: Page, has_more: bool | None, /) -> PageRequest | Stop:
-        if stop := self._empty_end(page) or self._short_end(page, has_more):
+    def _next(self, _request: PageRequest, page: Page, _flag: bool | None, /) -> PageRequest | Stop:
+        if stop := self._empty_end(page) or self._short_end(page):
             return stop
         if page.last_record is None:
             raise self._no_way_on(page, "has no record to take the cursor from")

@@ -67,7 +67,7 @@ class OffsetPaginator(CountingRules):
             total = CountingRules.declared_total(self, page)
             if total is not None and position >= total:
                 return Stop(StopReason.TOTAL_REACHED)
-        if stop := self._empty_end(page) or self._short_end(page, has_more):
+        if stop := self._empty_end(page) or self._short_end(page):
             return stop
         if page.record_count == 0:
             raise self._no_way_on(page, "has no records, so the offset cannot move on")

@@ -74,7 +74,7 @@ class PageNumberPaginator(CountingRules):
         number = self._position(self.send_as, request, self.name)
         if has_more is None and self._is_complete(number, page):
             return Stop(StopReason.TOTAL_REACHED)
-        return self._empty_end(page) or self._short_end(page, has_more) or self._at(number + 1)
+        return self._empty_end(page) or self._short_end(page) or self._at(number + 1)
 
     def _is_complete(self, number: int, page: Page) -> bool:
         pages = self._total_pages(page)

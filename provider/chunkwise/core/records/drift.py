@@ -1,0 +1,111 @@
+"""What the records of a run look like, and how that differs from an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgspec
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+#: the first records of a run are all looked into, later ones by sample
+FIRST = 1_000
+#: records of each later batch that are looked into
+PER_BATCH = 4
+#: keys that are kept; records that use keys as data have any number of them
+MAX_KEYS = 1_000
+
+
+@dataclass(slots=True)
+class RecordProfile:
+    """Width and top-level keys of the records of a run, for little work.
+
+    Every width is counted. Keys are read from each of the first 1,000 records, then from four evenly spaced ones of each
+    batch (about one in twelve at 20 kB): a key that few records have may be missed.
+    """
+
+    records: int = 0
+    bytes: int = 0
+    max_bytes: int = 0
+    sampled: int = 0
+    _keys: dict[str, None] = field(default_factory=dict)
+
+    def observe(self, records: Sequence[msgspec.Raw | bytes | memoryview]) -> None:
+        """Take a batch of raw records into account."""
+        widths = [len(memoryview(record)) for record in records]
+        if not widths:
+            return
+        step = 1 if self.records < FIRST else max(1, len(records) // PER_BATCH)
+        self.records += len(widths)
+        self.bytes += sum(widths)
+        self.max_bytes = max(self.max_bytes, *widths)
+        for record in records[::step]:
+            self._look(record)
+
+    def _look(self, record: msgspec.Raw | Any) -> None:
+        self.sampled += 1
+        if len(self._keys) >= MAX_KEYS:
+            return
+        try:
+            self._keys.update(dict.fromkeys(_MEMBERS.decode(record)))
+        except msgspec.DecodeError:  # a lone surrogate: one record less in a sample
+            self.sampled -= 1
+
+    def to_json(self) -> dict[str, Any]:
+        """For a receipt: ``records``, ``mean_bytes``, ``max_bytes``, ``keys`` (sorted), ``keys_sampled``."""
+        return {
+            "records": self.records,
+            "mean_bytes": round(self.bytes / self.records, 1) if self.records else 0.0,
+            "max_bytes": self.max_bytes,
+            "keys": sorted(self._keys),
+            "keys_sampled": self.sampled,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftReport:
+    """How a run's records differ from an earlier run's.
+
+    :param new_keys: top-level keys that the earlier records did not have.
+    :param lost_keys: and those that only they had.
+    :param width_change: of the mean record, as a share: 0.5 is half as wide again.
+    :param warnings: for a person, with numbers.
+    """
+
+    new_keys: Sequence[str]
+    lost_keys: Sequence[str]
+    width_change: float
+    warnings: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+def drift(
+    previous: Mapping[str, Any], current: Mapping[str, Any], *, width_share: float = 0.25
+) -> DriftReport:
+    """Compare two profiles, each as :meth:`RecordProfile.to_json` gives it.
+
+    :param width_share: growth of the mean width that is worth a warning.
+    """
+    if not previous.get("records") or not current.get("records"):
+        return DriftReport(new_keys=(), lost_keys=(), width_change=0.0, warnings=())
+    before, now = set(previous["keys"]), set(current["keys"])
+    new, lost = sorted(now - before), sorted(before - now)
+    old_width, width = previous["mean_bytes"], current["mean_bytes"]
+    change = width / old_width - 1 if old_width else 0.0
+    warnings = []
+    if change > width_share:
+        total_before, total = old_width * previous["records"], width * current["records"]
+        warnings.append(
+            f"records are {change:.0%} wider than last time: {width:,.0f} bytes instead of {old_width:,.0f} each,"
+            f" {total / 1e6:,.1f} MB instead of {total_before / 1e6:,.1f} MB in all"
+        )
+    if new:
+        warnings.append(f"{len(new)} new top-level keys: {', '.join(new[:10])}")
+    if lost:
+        warnings.append(f"{len(lost)} top-level keys are gone: {', '.join(lost[:10])}")
+    return DriftReport(new_keys=new, lost_keys=lost, width_change=round(change, 4), warnings=warnings)

@@ -278,12 +278,12 @@ def _guard(argv: Sequence[str], *, parent: int, grace: float) -> int:
         signal.signal(signum, asked)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     code: int | None = None
-    child = 0
+    child: subprocess.Popen[bytes] | None = None
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # they were held while the guard was started
-        child = _spawn(argv)
+        child = _spawn(argv)  # kept, since a Popen that is thrown away takes the exit code with it
         while code is None and os.getppid() == parent:
-            code = _reap(child)
+            code = _reap(child.pid)
             time.sleep(POLL_SECONDS)
     except _Asked:
         code = None
@@ -293,16 +293,16 @@ def _guard(argv: Sequence[str], *, parent: int, grace: float) -> int:
     finally:
         for signum in STOP_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
-        _end_tree(child, grace=grace)
+        _end_tree(child.pid if child else 0, grace=grace)
     return 128 + signal.SIGTERM if code is None else code
 
 
-def _spawn(argv: Sequence[str]) -> int:
+def _spawn(argv: Sequence[str]) -> subprocess.Popen[bytes]:
     def prepare() -> None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     # The guard has one thread: code between fork and exec is safe, and its end is what sends the signal.
-    return subprocess.Popen(argv, start_new_session=True, preexec_fn=prepare).pid  # noqa: PLW1509
+    return subprocess.Popen(argv, start_new_session=True, preexec_fn=prepare)  # noqa: PLW1509
 
 
 def _reap(child: int) -> int | None:

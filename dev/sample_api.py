@@ -536,7 +536,7 @@ class _Handler(BaseHTTPRequestHandler):
         # As end_headers() would, but in one piece with the body: no extra packet, no delayed acknowledgement.
         head = b"".join([*self._headers_buffer, b"\r\n"])
         self._headers_buffer: list[bytes] = []
-        _send_all(self.connection, [head, *body])
+        send_all(self.connection, [head, *body])
 
 
 _ROUTES: dict[str, Callable[[_Handler, dict[str, str]], None]] = {
@@ -549,7 +549,7 @@ _ROUTES: dict[str, Callable[[_Handler, dict[str, str]], None]] = {
 }
 
 
-def _send_all(connection: socket.socket, buffers: list[bytes]) -> None:
+def send_all(connection: socket.socket, buffers: list[bytes]) -> None:
     """Send many buffers without joining them into one."""
     for first in range(0, len(buffers), MAX_BUFFERS):
         batch: list[bytes | memoryview] = list(buffers[first : first + MAX_BUFFERS])

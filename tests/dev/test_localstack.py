@@ -50,7 +50,7 @@ def test_two_of_them_share_nothing_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
     assert messages == [f"starting LocalStack on {other.endpoint}", "LocalStack is ready"]
     s3 = localstack.client("s3")
-    s3.put_object(Bucket="shared-name", Key="key", Body=b"still here")
+    s3.put_object(Bucket="shared-name", Key="key", Body=bytes(2_000_000))  # too large to be kept in memory
     s3.delete_object(Bucket="shared-name", Key="key")
     s3.delete_bucket(Bucket="shared-name")
 

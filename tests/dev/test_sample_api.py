@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from dev.processes import REPOSITORY
-from dev.sample_api import Options, Records, SampleApi
+from dev.sample_api import Options, Records, SampleApi, send_all
 
 Start = Callable[..., SampleApi]
 COMMAND = [sys.executable, "-m", "dev.sample_api"]
@@ -142,6 +142,19 @@ def test_a_page_of_more_buffers_than_one_system_call_takes_arrives_whole(sample_
     api = sample_api(records=5_000, record_bytes=1_000)
     page = requests.get(f"{api.url}/v1/variants?limit=5000", timeout=30).json()
     assert [record["ordinal"] for record in page["data"]] == list(range(5_000))
+
+
+def test_buffers_arrive_whole_when_the_system_takes_a_part_of_them() -> None:
+    """A socket with a timeout sends what fits into its buffer at the moment."""
+    buffers = [bytes([number]) * (number * 700) for number in range(100)]
+    sender, receiver = socket.socketpair()
+    with sender, receiver, ThreadPoolExecutor(1) as pool:
+        sender.settimeout(10)
+        sending = pool.submit(send_all, sender, buffers)
+        sending.add_done_callback(lambda _: sender.shutdown(socket.SHUT_WR))
+        received = b"".join(iter(lambda: receiver.recv(10_000), b""))
+        sending.result()
+    assert received == b"".join(buffers)
 
 
 def test_one_connection_serves_many_pages(sample_api: Start) -> None:

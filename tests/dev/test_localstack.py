@@ -11,6 +11,9 @@ import pytest
 
 from dev.localstack import VENV_VARIABLE, LocalStack
 from dev.processes import ServiceError
+from tests.support.services import remove_bucket
+
+LARGE = bytes(2_000_000)  # too large for LocalStack to keep it in memory
 
 
 def test_s3_and_sqs_work(localstack: LocalStack, ls_bucket: str) -> None:
@@ -41,7 +44,8 @@ def test_two_of_them_share_nothing_and_leave_nothing(
     messages: list[str] = []
     with LocalStack(progress=messages.append) as other:
         other.create_bucket("shared-name")
-        other.client().delete_bucket(Bucket="shared-name")
+        other.client().put_object(Bucket="shared-name", Key="key", Body=LARGE)
+        remove_bucket(other.client(), "shared-name")
         assert other.service is not None
         processes = other.service.processes()
         assert processes
@@ -50,9 +54,8 @@ def test_two_of_them_share_nothing_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
     assert messages == [f"starting LocalStack on {other.endpoint}", "LocalStack is ready"]
     s3 = localstack.client("s3")
-    s3.put_object(Bucket="shared-name", Key="key", Body=bytes(2_000_000))  # too large to be kept in memory
-    s3.delete_object(Bucket="shared-name", Key="key")
-    s3.delete_bucket(Bucket="shared-name")
+    s3.put_object(Bucket="shared-name", Key="key", Body=LARGE)
+    remove_bucket(s3, "shared-name")
 
 
 def test_a_missing_venv_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

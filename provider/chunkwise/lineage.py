@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 
 def ingest_lineage(source_url: str, receipt: Mapping[str, Any]) -> Any:
-    """OpenLineage's facets of a finished ingest: the API endpoint as input, the object with its row count as output.
+    """OpenLineage's facets of a finished ingest: the API endpoint as input, the object with its row count as
+    output.
 
-    The names follow OpenLineage's naming of HTTP and S3 datasets: scheme and authority are the namespace, the path is
-    the name. A query string is no part of it, for it may hold a secret.
+    The names follow OpenLineage's naming of HTTP and S3 datasets: scheme and authority are the namespace, the
+    path is the name. A query string is no part of it, for it may hold a secret.
 
     :param source_url: URL of the endpoint.
     :param receipt: of the ingest.

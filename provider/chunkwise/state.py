@@ -19,12 +19,13 @@ _COMPARED = ("uri", "records", "bytes", "uncompressed_bytes", "profile")
 
 
 class TaskStateStore:
-    """A :class:`~chunkwise.core.ingest.checkpoint.StateStore` over ``context["task_state_store"]`` of Airflow 3.3.
+    """A :class:`~chunkwise.core.ingest.checkpoint.StateStore` over ``context["task_state_store"]`` of Airflow
+    3.3.
 
     Airflow keeps the value for one task instance over all its tries, also after a worker was killed, for
-    ``[state_store] default_retention_days`` (30). A value that cannot be kept or removed costs a later try work and
-    must not cost this one its result: that is a warning. A value that cannot be read is an error, because behind it
-    there may be an open upload.
+    ``[state_store] default_retention_days`` (30). A value that cannot be kept or removed costs a later try
+    work and must not cost this one its result: that is a warning. A value that cannot be read is an error,
+    because behind it there may be an open upload.
 
     :param accessor: ``context["task_state_store"]``.
     """
@@ -46,7 +47,7 @@ class TaskStateStore:
             self._written = True
         except Exception as error:
             log.warning(
-                "Airflow could not keep how far this ingest is (%s): a retry would go on from an earlier page",
+                "Airflow could not keep how far this ingest is (%s): a retry goes on from an earlier page",
                 type(error).__name__,
             )
 

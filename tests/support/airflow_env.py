@@ -1,7 +1,7 @@
 """Airflow settings of the tests; imported before anything imports Airflow, which reads them once.
 
-Every test process has an ``AIRFLOW_HOME`` of its own in a temporary folder, which is removed at its end, and sees
-nothing of the user's Airflow and AWS.
+Every test process has an ``AIRFLOW_HOME`` of its own in a temporary folder, which is removed at its end, and
+sees nothing of the user's Airflow and AWS.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class ApiConnection:
     def url(self, endpoint: str) -> str:
         """The URL of an endpoint: a path below the base URL, or an absolute URL of the same origin.
 
-        :raises ConfigError: an absolute URL of another origin, which must not see the credentials of this one.
+        :raises ConfigError: an absolute URL of another origin, which must not see the credentials of this
+            one.
         """
         if "://" not in endpoint:
             if not self.base_url:
@@ -56,8 +57,8 @@ class ApiConnection:
             return f"{self.base_url.rstrip('/')}/{endpoint.removeprefix('/')}"
         if self.base_url and Origin.of(self.base_url) != Origin.of(endpoint):
             raise ConfigError(
-                f"the endpoint {_shown(endpoint)} is of another origin than the HTTP connection, whose credentials it"
-                " would get: make a connection for it, or give a path"
+                f"the endpoint {_shown(endpoint)} is of another origin than the HTTP connection, whose"
+                " credentials it would get: make a connection for it, or give a path"
             )
         return endpoint
 
@@ -65,16 +66,17 @@ class ApiConnection:
 class PagedApiHook(BaseHook):  # type: ignore[misc]  # Airflow's hooks are not typed
     """Open one session for all pages of an API, from one look-up of an Airflow HTTP connection.
 
-    The connection is read as Airflow's own HTTP connection is: host (with or without ``https://``), schema, port,
-    login and password (basic authentication). In its extra, ``verify``, ``cert``, ``proxies``, ``trust_env`` and
-    ``timeout`` are settings of the session, and any other member is a header. Three members are of this hook:
+    The connection is read as Airflow's own HTTP connection is: host (with or without ``https://``), schema,
+    port, login and password (basic authentication). In its extra, ``verify``, ``cert``, ``proxies``,
+    ``trust_env`` and ``timeout`` are settings of the session, and any other member is a header. Three members
+    are of this hook:
 
     ``token``
         is sent as ``Authorization: Bearer ...``.
     ``oauth2``
-        ``{"token_url": "https://...", "scope": "..."}``: login and password are a client's id and secret, which are
-        traded for an access token (RFC 6749, section 4.4), and again when it expires. ``extra`` in it holds more
-        parameters of that request, ``send_as`` is ``"basic"`` or ``"body"``.
+        ``{"token_url": "https://...", "scope": "..."}``: login and password are a client's id and secret,
+        which are traded for an access token (RFC 6749, section 4.4), and again when it expires. ``extra`` in
+        it holds more parameters of that request, ``send_as`` is ``"basic"`` or ``"body"``.
     ``params``
         an object of query parameters, for APIs that want their key there.
 

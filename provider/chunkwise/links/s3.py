@@ -9,7 +9,7 @@ from chunkwise._aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 
 
 class S3ObjectLink(BaseAwsLink):  # type: ignore[misc]  # amazon's classes are not typed
-    """Open the object that the task wrote in the AWS console.
+    """Open the object that the task writes in the AWS console.
 
     ``persist`` takes ``bucket_name`` and ``key``. In a partition without a public console there is no link.
     """

@@ -47,62 +47,68 @@ PROGRESS_SECONDS: Final = 5.0
 
 
 class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's operators are not typed
-    """Read every page of an HTTP API into one object of gzip JSON Lines on S3, in bounded memory and without a disk.
+    """Read every page of an HTTP API into one object of gzip JSON Lines on S3, in bounded memory and without
+    a disk.
 
-    Pages are split into the bytes of their records, stamped, compressed and uploaded part by part while the next page
-    is fetched. Untouched values come out exactly as they came. The task returns a receipt (``uri``, ``records``,
-    ``pages``, ``bytes``, ``uncompressed_bytes``, ``etag``, ``sha256``, ``stop_reason`` and more), never data, and the
-    events of its outlet assets carry the same receipt as their extra.
+    Pages are split into the bytes of their records, stamped, compressed and uploaded part by part while the
+    next page is fetched. Untouched values come out exactly as they came. The task returns a receipt (``uri``,
+    ``records``, ``pages``, ``bytes``, ``uncompressed_bytes``, ``etag``, ``sha256``, ``stop_reason`` and
+    more), never data, and the events of its outlet assets carry the same receipt as their extra.
 
-    **Delivery.** The object appears once and whole, or not at all: any error, kill or time-out before the last request
-    leaves the key as it was. A short, repeated or doubtful result is an error. What can't pass by itself (401, 404, a
-    violated guard, a wrong parameter) fails the task at once; what may pass is retried as the task's ``retries`` say.
+    **Delivery.** The object appears once and whole, or not at all: any error, kill or time-out before the
+    last request leaves the key as it was. A short, repeated or doubtful result is an error. What can't pass
+    by itself (401, 404, a violated guard, a wrong parameter) fails the task at once; what may pass is retried
+    as the task's ``retries`` say.
 
-    **Resuming.** On Airflow 3.3 and later a retry goes on after the last page that was safe on S3, in the same
-    multipart upload, also when the worker was killed; before 3.3, or when the job has changed or the API no longer
-    knows the cursor, it starts again and aborts the old upload. An upload that no retry follows is aborted; give the
-    bucket a lifecycle rule ``AbortIncompleteMultipartUpload`` for the one that is killed in its very last try.
+    **Resuming.** On Airflow 3.3 and later a retry goes on after the last page that was safe on S3, in the
+    same multipart upload, also when the worker was killed; before 3.3, or when the job has changed or the API
+    no longer knows the cursor, it starts again and aborts the old upload. An upload that no retry follows is
+    aborted; give the bucket a lifecycle rule ``AbortIncompleteMultipartUpload`` for the one that is killed in
+    its very last try.
 
-    **Memory and cost.** ``parts_in_flight`` x ``part_size`` and a few pages' worth of records, whatever the size of
-    the result. One S3 request per ``part_size`` compressed bytes, and two more.
+    **Memory and cost.** ``parts_in_flight`` x ``part_size`` and a few pages' worth of records, whatever the
+    size of the result. One S3 request per ``part_size`` compressed bytes, and two more.
 
-    **Dates in runs without a logical date.** Templates of this operator have two more values, in all kinds of run:
+    **Dates in runs without a logical date.** Templates of this operator have two more values, in all kinds of
+    run:
 
     ``{{ ingest_date }}``
         ``YYYY-MM-DD``: the run's partition date, else its logical date, else the time at which it was due
         (``run_after``), in UTC. Running a day again writes the same key.
     ``{{ ingest_ts }}``
-        ISO 8601 in UTC: when the run started, equal for all tasks and tries of the run. Clearing a finished run gives
-        it a new one.
+        ISO 8601 in UTC: when the run started, equal for all tasks and tries of the run. Clearing a finished
+        run gives it a new one.
 
     :param endpoint: path below the connection's host, or an absolute URL. (templated)
     :param paginator: how one page leads to the next: one of :mod:`chunkwise.core.paging`, a user's own, or a
         dictionary such as ``{"type": "cursor", "cursor_path": "paging.next", ...}``. (templated)
-    :param records_path: dotted path or JMESPath of the records in a page; ``""`` if the page is the array. (templated)
-    :param s3_key: key of the object, or a whole ``s3://bucket/key``. Its suffix must fit ``compression``. (templated)
+    :param records_path: dotted path or JMESPath of the records in a page; ``""`` if the page is the array.
+        (templated)
+    :param s3_key: key of the object, or a whole ``s3://bucket/key``. Its suffix must fit ``compression``.
+        (templated)
     :param s3_bucket: its bucket, unless ``s3_key`` has it. (templated)
     :param method: ``"GET"`` or ``"POST"``.
     :param query: query parameters of every page. Secrets belong in the connection. (templated)
     :param headers: headers of every page, likewise. (templated)
     :param json: JSON body of every page of a POST. (templated)
-    :param http_conn_id: see :class:`~chunkwise.hooks.http.PagedApiHook`; ``None`` for an API that needs no connection,
-        with an absolute ``endpoint``. (templated)
+    :param http_conn_id: see :class:`~chunkwise.hooks.http.PagedApiHook`; ``None`` for an API that needs no
+        connection, with an absolute ``endpoint``. (templated)
     :param auth_type: see :class:`~chunkwise.hooks.http.PagedApiHook`.
-    :param stamps: members that each record gets at its end; default ``ingest_date`` and ``ingest_ts``, ``{}`` for none.
-        (templated)
-    :param on_stamp_conflict: a record that has such a member already: ``"fail"``, ``"keep"`` its value or ``"replace"``
-        it.
+    :param stamps: members that each record gets at its end; default ``ingest_date`` and ``ingest_ts``, ``{}``
+        for none. (templated)
+    :param on_stamp_conflict: a record that has such a member already: ``"fail"``, ``"keep"`` its value or
+        ``"replace"`` it.
     :param transforms: what is done to each record, in order; see :mod:`chunkwise.core.records.transforms`.
-    :param transform: one more, after these: a function from a record (``dict``) to a record, or to ``None`` to leave it
-        out.
-    :param secret_conn_ids: for transforms that need a key: Airflow connections whose passwords they are, by the name
-        that the transform uses. (templated)
+    :param transform: one more, after these: a function from a record (``dict``) to a record, or to ``None``
+        to leave it out.
+    :param secret_conn_ids: for transforms that need a key: Airflow connections whose passwords they are, by
+        the name that the transform uses. (templated)
     :param compression: ``"gzip"``, ``"zstd"`` or ``"none"``.
     :param level: of the compression; ``None`` for a fast one.
-    :param on_exists: the key has an object already: ``"replace"`` it, ``"skip"`` the work (the task succeeds, its
-        receipt has ``skipped``), or ``"fail"``.
-    :param on_empty: the API has no record: ``"write"`` an empty object, ``"skip"`` (no object, and the task's state is
-        skipped, so that no asset event is sent), or ``"fail"``.
+    :param on_exists: the key has an object already: ``"replace"`` it, ``"skip"`` the work (the task succeeds,
+        its receipt has ``skipped``), or ``"fail"``.
+    :param on_empty: the API has no record: ``"write"`` an empty object, ``"skip"`` (no object, and the task's
+        state is skipped, so that no asset event is sent), or ``"fail"``.
     :param max_pages: pages that are fine; one more fails. ``None`` for no bound, as in the following three.
     :param max_records: records that are fine.
     :param max_bytes: bytes of records, uncompressed, that are fine.
@@ -118,18 +124,22 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
     :param page_retry: how often and when one page is asked for again, within one try of the task.
     :param rate_limit: ``(requests, seconds)`` that are not exceeded, e.g. ``(5000, 3600)``.
     :param connect_timeout: seconds to a connection.
-    :param read_timeout: seconds between two bytes of an answer; default: the connection's ``timeout``, else 60.
-    :param allowed_origins: other origins that next links and redirects may lead to, without credentials. (templated)
-    :param requests_in_flight: pages asked for at once, where the paginator can foretell them (offset, page number).
+    :param read_timeout: seconds between two bytes of an answer; default: the connection's ``timeout``, else
+        60.
+    :param allowed_origins: other origins that next links and redirects may lead to, without credentials.
+        (templated)
+    :param requests_in_flight: pages asked for at once, where the paginator can foretell them (offset, page
+        number).
     :param part_size: bytes of a part of the upload, at least 5 MiB.
     :param parts_in_flight: parts uploaded at once.
     :param metadata: user metadata of the object. (templated)
-    :param extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``. (templated)
+    :param extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
+        (templated)
     :param checksum: ``"CRC32"``; ``None`` for S3-compatible servers that know no checksums.
-    :param quarantine: records that can't be stamped or transformed go to ``{key}.rejected...``, within its limits;
-        ``None``: the first one fails the task.
-    :param compare_with_previous: compare the records' width and keys with the last receipt of the first outlet asset,
-        and warn about drift (Airflow 3.3).
+    :param quarantine: records that can't be stamped or transformed go to ``{key}.rejected...``, within its
+        limits; ``None``: the first one fails the task.
+    :param compare_with_previous: compare the records' width and keys with the last receipt of the first
+        outlet asset, and warn about drift (Airflow 3.3).
     :param width_share: growth of the mean record that is worth a warning, as a share.
     :param resume: whether a retry goes on where the last try was stopped.
     """
@@ -152,9 +162,9 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         "metadata",
         "extra_args",
     )
-    template_fields_renderers: Mapping[str, str] = {
-        name: "json" for name in ("query", "headers", "json", "stamps", "metadata", "extra_args")
-    }
+    template_fields_renderers: Mapping[str, str] = dict.fromkeys(
+        ("query", "headers", "json", "stamps", "metadata", "extra_args"), "json"
+    )
     ui_color = "#e3f2ec"
 
     def __init__(
@@ -312,6 +322,7 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
             spec = self._spec(api, context)
             self._source_url = spec.request.url
             self.log.info("reading %s into %s", _without_query(spec.request.url), spec.destination.uri)
+            self._link(context, spec.destination)
             self._job = PagedIngest(
                 spec,
                 api.session,
@@ -415,6 +426,17 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
             secrets[name] = password
         return secrets
 
+    def _link(self, context: Context, destination: Destination) -> None:
+        # before the run: Airflow asks for the link of a failed task too
+        S3ObjectLink.persist(
+            context=context,
+            operator=self,
+            region_name=self.hook.conn_region_name,
+            aws_partition=self.hook.conn_partition,
+            bucket_name=destination.bucket,
+            key=destination.key,
+        )
+
     # --- after the run --------------------------------------------------------------------------------------
 
     def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
@@ -428,16 +450,8 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         if self.compare_with_previous:
             PreviousReceipt.of(context, self.outlets).set(receipt)
         collect_ingest(self, str(self._source_url), bucket, key)
-        S3ObjectLink.persist(
-            context=context,
-            operator=self,
-            region_name=self.hook.conn_region_name,
-            aws_partition=self.hook.conn_partition,
-            bucket_name=bucket,
-            key=key,
-        )
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """The API as input; the object with its row count and size as output."""
         if self._receipt is None or self._source_url is None:
             return None

@@ -179,8 +179,15 @@ class StorageError(ChunkwiseError):
     """An object could not be read or written as asked."""
 
 
+class ObjectTooLarge(StorageError):
+    """More bytes than one multipart upload can hold."""
+
+
 class UploadFailed(StorageError):
-    """A part or the completion of an upload failed; nothing was published and the upload was aborted."""
+    """A part, the completion or the abort of an upload failed; the text says what is left behind, if anything is.
+
+    Not transient when S3 would refuse the same request again (access denied, no such bucket ...).
+    """
 
     transient = True
 

@@ -1,7 +1,7 @@
 """Make a virtual environment exactly what a lock file says: ``python dev/venv.py dev``.
 
-It needs the standard library only, because it runs before anything is installed. An environment that is up to date
-costs a fraction of a second; one that was made by another Python, or that no longer starts, is made again.
+It needs the standard library only, because it runs before anything is installed. An environment that is up to
+date costs a fraction of a second; one that was made by another Python, or that no longer starts, is made again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,18 @@ ENVIRONMENTS = {
 
 
 class InstallError(Exception):
-    """Something could not be installed; the text says what, and what to do."""
+    """Something could not be installed; the text says what, why, and what to do.
+
+    :param reason: what failed, in half a sentence.
+    :param said: the last lines of what failed.
+    :param advice: what may help.
+    """
+
+    def __init__(self, reason: str, said: Sequence[str] = (), advice: str = "") -> None:
+        super().__init__(
+            "\n".join([f"{reason}.", *(f"  {line}" for line in said), *([advice] if advice else [])])
+        )
+        self.reason = reason
 
 
 class Installer:
@@ -115,9 +126,11 @@ class Installer:
         self.say(f"installing up to {count} packages of {lock}; what pip and uv say goes to {self.shown_log}")
         try:
             uv = self.uv()
-            self.attempt([*uv, "sync", "--python", str(self.python), str(self.lock)], failure="uv failed")
+            self.attempt(
+                [*uv, "sync", "--python", str(self.python), str(self.lock)], failure="uv cannot install it"
+            )
         except InstallError as error:
-            self.say(f"{str(error).splitlines()[0]} Trying pip, which takes minutes")
+            self.say(f"{error.reason}; trying pip, which takes minutes")
             self.ensure_pip()
             self.attempt(
                 [*self.pip, "install", "--no-deps", "-r", str(self.lock)],
@@ -144,13 +157,13 @@ class Installer:
         """uv's pip interface, at the version of the development lock, installed by pip if it is not there."""
         pin = re.search(r"^uv==\S+", (REPOSITORY / ENVIRONMENTS["dev"].lock).read_text(), re.MULTILINE)
         if pin is None:
-            raise InstallError(f"{ENVIRONMENTS['dev'].lock} does not pin uv. Run `make lock`.")
+            raise InstallError(f"{ENVIRONMENTS['dev'].lock} does not pin uv; run `make lock`")
         own = REPOSITORY / ENVIRONMENTS["dev"].folder / "bin" / "uv"
         if not reports(own, pin[0]):
             own = self.folder / "bin" / "uv"
         if not reports(own, pin[0]):
             self.ensure_pip()
-            self.attempt([*self.pip, "install", pin[0]], failure=f"pip cannot install {pin[0]}.")
+            self.attempt([*self.pip, "install", pin[0]], failure=f"pip cannot install {pin[0]}")
         return [str(own), "pip"]
 
     def ensure_pip(self) -> None:
@@ -167,11 +180,12 @@ class Installer:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
             start = self.log.stat().st_size
-            env = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+            foreign = ("PYTHONPATH", "VIRTUAL_ENV")
+            env = {key: value for key, value in os.environ.items() if key not in foreign}
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=REPOSITORY)
         if done.returncode != 0:
             said = self.log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
-            raise InstallError("\n  ".join([f"{failure}:", *said[-LAST_LINES:]]) + (f"\n{advice}" if advice else ""))
+            raise InstallError(failure, said[-LAST_LINES:], advice)
 
     def say(self, text: str) -> None:
         """Progress, for the person who waits."""
@@ -202,13 +216,13 @@ def main(argv: list[str] | None = None) -> int:
         installer = Installer(name)
         try:
             with (STATE / f"install-{name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # two `make` of one checkout: the second waits, then has nothing to do
+                fcntl.flock(lock, fcntl.LOCK_EX)  # of two `make` in one checkout the second waits
                 installer.run()
         except InstallError as error:
             print(
                 f"\nThe environment `{name}` is not ready. {error}\n\n"
-                f"Everything that was said is in {installer.shown_log}. If the package index cannot be reached, check the "
-                "network and the settings of pip (`pip config list`) and uv, then run the same command again.",
+                f"Everything that was said is in {installer.shown_log}. If the package index cannot be reached, "
+                "check the network and the settings of pip (`pip config list`) and uv; then run this again.",
                 file=sys.stderr,
             )
             return 1

@@ -106,11 +106,11 @@ def _run_dag(
         log=folder / "dag.log",
         env=airflow.env,
     )
+    interesting = LogFilter()
     with dag:
         for line in _follow(dag):
             services.check()
-            shown = _worth_showing(line)
-            if shown:
+            for shown in interesting(line):
                 console(f"  {shown}")
         code = dag.wait()
     if code != 0 or not result.exists():
@@ -134,14 +134,26 @@ def _follow(service: Service) -> Iterator[str]:
             time.sleep(POLL_SECONDS)
 
 
-def _worth_showing(line: str) -> str | None:
-    """The text of a log line of Chunkwise, or of an error; nothing of Airflow's own chatter."""
-    found = LOG_LINE.match(line)
-    if found is None:
-        return None
-    ours = "chunkwise" in found["logger"]
-    level = "" if found["level"] == "info" else f"{found['level']}: "
-    return f"{level}{found['text']}" if ours or found["level"] in ("error", "critical") else None
+class LogFilter:
+    """Picks from the log of a run what a reader of the demo wants to see."""
+
+    def __init__(self) -> None:
+        self._error = False
+        self._last = ""
+
+    def __call__(self, line: str) -> Iterator[str]:
+        """What to show for one line: lines of Chunkwise, and of an error its text and its exception."""
+        found = LOG_LINE.match(line)
+        if found is None:
+            self._last = line if self._error and line.strip() else self._last
+            return
+        if self._last:  # the last line of a traceback names the exception
+            yield self._last
+        # Airflow's client calls an absent value an error, and goes on.
+        self._error = found["level"] in ("error", "critical") and found["logger"] != "airflow.sdk.api.client"
+        self._last = ""
+        if self._error or "chunkwise" in found["logger"]:
+            yield found["text"] if found["level"] == "info" else f"{found['level']}: {found['text']}"
 
 
 def read_back(body: Any) -> Landed:

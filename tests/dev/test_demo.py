@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from dev.airflow import AirflowHome
-from dev.demo import DemoFailed, read_back, show
+from dev.demo import DemoFailed, LogFilter, read_back, show
 from dev.localstack import LocalStack
 from dev.processes import REPOSITORY
 from dev.sample_api import SampleApi
@@ -123,6 +123,27 @@ def test_a_first_record_wider_than_a_block_is_whole() -> None:
     wide = b'{"text": "' + b"x" * 3_000_000 + b'"}'
     landed = read_back(io.BytesIO(gzip.compress(wide + b"\n{}\n")))
     assert (landed.records, landed.first) == (2, wide)
+
+
+def test_of_airflows_log_the_ingest_and_its_errors_are_shown() -> None:
+    log = """\
+2026-11-21T08:00:00.1Z [info     ] Filling up the DagBag          [airflow.dag_processing.dagbag] loc=a.py:1
+2026-11-21T08:00:01.1Z [info     ] 5 pages, 1,000 records         [airflow.task.operators.chunkwise.Op] l=b
+2026-11-21T08:00:02.1Z [warning  ] wider than before              [chunkwise.core.ingest.job] loc=c.py:3
+2026-11-21T08:00:03.1Z [error    ] XCom not found                 [airflow.sdk.api.client] key=a
+2026-11-21T08:00:04.1Z [error    ] Task failed with exception     [task] loc=d.py:4
+Traceback (most recent call last):
+  File "d.py", line 4, in run
+
+chunkwise.core.errors.LimitExceeded: 450 pages
+2026-11-21T08:00:05.1Z [info     ] ::endgroup::                   [task] loc=d.py:5"""
+    interesting = LogFilter()
+    assert [text for line in log.splitlines() for text in interesting(line)] == [
+        "5 pages, 1,000 records",
+        "warning: wider than before",
+        "error: Task failed with exception",
+        "chunkwise.core.errors.LimitExceeded: 450 pages",
+    ]
 
 
 def test_airflow_sees_nothing_of_the_users_own_airflow_and_aws(

@@ -1,7 +1,7 @@
 """Make a virtual environment exactly what a lock file says: ``python dev/venv.py dev``.
 
-It needs the standard library only, because it runs before anything is installed. An environment that is up to
-date costs a fraction of a second; one that was made by another Python, or that no longer starts, is made again.
+It needs the standard library only, because it runs before anything is installed. An environment that is up
+to date costs a fraction of a second; one of another Python, or that no longer starts, is made again.
 """
 
 from __future__ import annotations
@@ -221,8 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         except InstallError as error:
             print(
                 f"\nThe environment `{name}` is not ready. {error}\n\n"
-                f"Everything that was said is in {installer.shown_log}. If the package index cannot be reached, "
-                "check the network and the settings of pip (`pip config list`) and uv; then run this again.",
+                f"Everything that was said is in {installer.shown_log}. If the package index cannot be "
+                "reached, check the network and the settings of pip and uv; then run this again.",
                 file=sys.stderr,
             )
             return 1

@@ -1,8 +1,8 @@
 """What Airflow learns about this package before it runs anything of it.
 
-Airflow calls :func:`get_provider_info` while it discovers providers, which can be before its own configuration
-exists: this module imports nothing, least of all Airflow. The keys carry hyphens, as Airflow's
-``provider_info.schema.json`` and ``providers_manager`` read them; one with an underscore is ignored in silence.
+Airflow calls :func:`get_provider_info` while it discovers providers, which can be before its own
+configuration exists: this module imports nothing, least of all Airflow. The keys carry hyphens, as Airflow's ``provider_info.schema.json``
+and ``providers_manager`` read them; one with an underscore is ignored quietly.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 def get_provider_info() -> dict[str, Any]:
     """Describe the provider for Airflow's ``apache_airflow_provider`` entry point.
 
-    ``package-name`` is the canonical name of the distribution: another one makes Airflow refuse all providers,
-    not only this one. Each call builds a new dictionary, because Airflow writes into what it gets.
+    ``package-name`` is the canonical name of the distribution: another one makes Airflow refuse all
+    providers, not only this one. Each call builds a new dictionary, because Airflow writes into what it gets.
     """
     return {
         "package-name": "airflow-provider-chunkwise",

@@ -137,7 +137,7 @@ class LocalStack:
 
         :param settings: further arguments of ``boto3.client``.
         """
-        import boto3  # type: ignore[import-untyped]  # here, since it takes longer than the start
+        import boto3  # here, since it takes longer than the start
 
         return boto3.session.Session().client(
             service,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 
-from localstack.runtime.main import main  # type: ignore[import-not-found]
-from localstack.services.s3.storage.ephemeral import EphemeralS3ObjectStore  # type: ignore[import-not-found]
-from twisted.internet import endpoints  # type: ignore[import-not-found]
+from localstack.runtime.main import main
+from localstack.services.s3.storage.ephemeral import EphemeralS3ObjectStore
+from twisted.internet import endpoints
 
 _init = EphemeralS3ObjectStore.__init__
 

@@ -427,7 +427,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.api = self.server.api
         self.options = self.api.options
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the base class has
         """Say nothing: one line per page would drown what the demo shows."""
 
     def do_GET(self) -> None:

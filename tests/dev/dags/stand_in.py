@@ -6,12 +6,12 @@ import gzip
 import json
 import logging
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import DAG, task
 
-with DAG("daily_api_ingest", schedule=None, start_date=datetime(2023, 1, 1)):
+with DAG("daily_api_ingest", schedule=None, start_date=datetime(2023, 1, 1, tzinfo=UTC)):
 
     @task
     def ingest() -> dict[str, Any]:

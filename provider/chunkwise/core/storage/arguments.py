@@ -68,6 +68,6 @@ class CallArguments:
                 )
         if "ContentEncoding" in self._extra and key.lower().endswith(_COMPRESSED_SUFFIXES):
             raise ConfigError(
-                f"ContentEncoding is refused for {key!r}: HTTP clients would decompress the file silently and "
+                f"ContentEncoding is refused for {key!r}: HTTP clients would decompress it silently and "
                 "store plain bytes under a compressed name; use content_type, e.g. application/gzip"
             )

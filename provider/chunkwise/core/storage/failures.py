@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 #: what a call of a boto3 client raises
 CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, BotoCoreError)
@@ -57,7 +52,7 @@ def is_passing(error: BaseException) -> bool:
         status = status_of(error)
         # an error inside a 200 of CompleteMultipartUpload is a failure on S3's side
         return status < 400 or status >= 500 or status == 429 or code_of(error) in _PASSING_CODES
-    return isinstance(error, (HTTPClientError, ConnectionError, IncompleteReadError, OSError))
+    return isinstance(error, (HTTPClientError, NoConnectionError, IncompleteReadError, OSError))
 
 
 def reason(error: BaseException) -> str:

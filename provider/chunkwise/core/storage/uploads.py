@@ -122,9 +122,11 @@ def abort_stale_uploads(
     )
     for page in pages:
         limit = _server_time(page) - older_than
-        for upload in page.get("Uploads", ()):
-            if upload["Key"] == key and upload["UploadId"] not in keep and upload["Initiated"] < limit:
-                stale.append((upload["Initiated"], upload["UploadId"]))
+        stale.extend(
+            (upload["Initiated"], upload["UploadId"])
+            for upload in page.get("Uploads", ())
+            if upload["Key"] == key and upload["UploadId"] not in keep and upload["Initiated"] < limit
+        )
     aborted = []
     for initiated, upload_id in sorted(stale):
         abort_upload(client, bucket, key, upload_id, arguments=arguments)

@@ -9,6 +9,7 @@ like. Where no likely cut can be proved the window is scanned bracket by bracket
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from chunkwise.core.paging.selector import MISSING, Selector
 from chunkwise.core.units import KiB, MiB
 
 _WHITE = b" \t\r\n"
+_UTF8_PIECE = 16 * KiB
 _BOM = b"\xef\xbb\xbf"
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -68,7 +70,7 @@ class SplitLimits:
     :param envelope: everything of a page but its records.
     """
 
-    window: int = MiB
+    window: int = 512 * KiB
     record: int = 64 * MiB
     envelope: int = 8 * MiB
 
@@ -490,8 +492,13 @@ def _comma_before(data: bytearray, position: int) -> int | None:
 
 
 def _check_utf8(text: bytes | memoryview) -> None:
+    position, size = 0, len(text)
     try:
-        str(text, "utf-8")
+        while position < size:
+            # in pieces that stay in the processor's cache; a character cut by the end of a piece begins the
+            # next one
+            last = position + _UTF8_PIECE >= size
+            position += codecs.utf_8_decode(text[position : position + _UTF8_PIECE], "strict", last)[1]
     except UnicodeDecodeError as error:
         raise InvalidPage(f"the body is not UTF-8 ({error.reason}), as RFC 8259 asks of JSON") from None
 

@@ -13,7 +13,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 #: the first records of a run are all looked into, later ones by sample
 FIRST = 1_000
 #: records of each later batch that are looked into
-PER_BATCH = 4
+PER_BATCH = 1
 #: keys that are kept; records that use keys as data have any number of them
 MAX_KEYS = 1_000
 
@@ -22,8 +22,8 @@ MAX_KEYS = 1_000
 class RecordProfile:
     """Width and top-level keys of the records of a run, for little work.
 
-    Every width is counted. Keys are read from each of the first 1,000 records, then from four evenly spaced ones of each
-    batch (about one in twelve at 20 kB): a key that few records have may be missed.
+    Every width is counted. Keys are read from each of the first 1,000 records, then from one of each batch
+    (about one in 25 at 20 kB): a key that few records have may be missed.
     """
 
     records: int = 0
@@ -101,7 +101,8 @@ def drift(
     if change > width_share:
         total_before, total = old_width * previous["records"], width * current["records"]
         warnings.append(
-            f"records are {change:.0%} wider than last time: {width:,.0f} bytes instead of {old_width:,.0f} each,"
+            f"records are {change:.0%} wider than last time: {width:,.0f} bytes instead of {old_width:,.0f}"
+            " each,"
             f" {total / 1e6:,.1f} MB instead of {total_before / 1e6:,.1f} MB in all"
         )
     if new:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from chunkwise.core.errors import ConfigError, RecordError, StampConflict, TransformFailed
+from chunkwise.core.records.search import contains
 
 # A raw newline cannot occur inside a JSON string (RFC 8259, section 7), so the white space around one is
 # layout.
@@ -87,7 +88,7 @@ class LineBuilder:
         whole = bytes(text)
         if self.transform is not None:
             return self._one_by_one(records, self.transform)
-        if self._needle and (self._needle in whole or _SPELLED.search(whole)):
+        if self._may_conflict(whole):
             return self._one_by_one(records, bytes)
         if b"\n" in whole or b"\r" in whole:
             records = [_LAYOUT.sub(b"", bytes(record)) for record in records]
@@ -104,6 +105,14 @@ class LineBuilder:
                 pieces.append(view[:-1])
                 pieces.append(tail)
         return Lines(b"".join(pieces), len(records))
+
+    def _may_conflict(self, text: bytes) -> bool:
+        """Whether a stamp's key may stand in ``text``, as it is or spelled with escapes."""
+        if not self._needle:
+            return False
+        return contains(text, self._needle) or (
+            contains(text, b"\\u00") and _SPELLED.search(text) is not None
+        )
 
     def _one_by_one(self, records: Iterable[msgspec.Raw | bytes], transform: RecordTransform) -> Lines:
         pieces: list[bytes] = []
@@ -125,7 +134,7 @@ class LineBuilder:
 
     def _line(self, record: bytes) -> bytes:
         tail = self._tail
-        if self._needle and (self._needle in record or _SPELLED.search(record)):
+        if self._may_conflict(record):
             own = _keys(record)
             taken = [name for name in self.stamps if name in own]
             if taken and self.on_conflict == "fail":

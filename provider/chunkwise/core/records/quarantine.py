@@ -36,7 +36,8 @@ class QuarantinePolicy:
         """:raises QuarantineLimitExceeded: too large a share."""
         if self.max_share is not None and rejected > self.max_share * read:
             raise QuarantineLimitExceeded(
-                f"{rejected} of {read} records were rejected, more than {self.max_share:.2%}; nothing was published"
+                f"{rejected} of {read} records were rejected, more than {self.max_share:.2%}; nothing was"
+                " published"
             )
 
 

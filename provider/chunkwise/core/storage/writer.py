@@ -192,6 +192,11 @@ class S3Writer:
                     self._cut()
             return size
 
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether what is pending may stand as a part of its own, so that :meth:`checkpoint` gives a state."""
+        return not self._closed and self._fill >= smallest_cut(self._part_size, self._next)
+
     def checkpoint(self) -> SavedUpload | None:
         """Make everything written so far durable as parts, so that another process can go on from here.
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ from chunkwise.core.records.compression import check_suffix, codec
 from chunkwise.core.records.drift import RecordProfile, drift
 from chunkwise.core.records.lines import LineBuilder
 from chunkwise.core.records.transforms import compile_transforms
-from chunkwise.core.storage import ObjectReceipt, S3Writer, abort_saved
+from chunkwise.core.storage import Cut, ObjectReceipt, S3Writer, abort_saved
 
 try:
     from isal.isal_zlib import crc32
@@ -120,6 +121,8 @@ class PagedIngest:
     _writer: S3Writer | None = None
     _announced: bool = False
     _saved: bool = False
+    _fingerprint: dict[str, str] = field(default_factory=dict)
+    _cuts: deque[tuple[Cut, FetchedPage, dict[str, int]]] = field(default_factory=deque)
     _killed: bool = False
 
     def run(self) -> IngestReceipt:
@@ -221,6 +224,8 @@ class PagedIngest:
             compile_transforms(spec.transforms, secrets=self.secrets) if spec.transforms else None,
             spec.on_stamp_conflict,
         )
+        self._fingerprint = spec.fingerprint()
+        self._cuts.clear()
         self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
         digest = hashlib.sha256() if checkpoint is None else None
@@ -278,7 +283,10 @@ class PagedIngest:
                 elif rejects.count == 0 and writer.can_checkpoint:
                     # rejected records are not saved: after the first one, a retry goes back to before it
                     writer.write(compressor.end_member())
-                    self._save(item, writer, counters)
+                    cut = writer.cut()
+                    if cut is not None:
+                        self._cuts.append((cut, item, counters.to_json()))
+                self._save(writer)
                 self._report(counters, writer, started)
             if counters.records == 0 and spec.on_empty == "fail":
                 raise EmptyResult(
@@ -357,14 +365,16 @@ class PagedIngest:
             if not self._saved:
                 self.state.set(open_upload(writer.bucket, writer.key, writer.upload_id))
 
-    def _save(self, page: FetchedPage, writer: S3Writer, counters: _Counters) -> None:
-        upload = writer.checkpoint()
-        if upload is not None:
+    def _save(self, writer: S3Writer) -> None:
+        """Keep the last checkpoint whose parts have arrived."""
+        while self._cuts:
+            cut, page, counters = self._cuts[0]
+            upload = writer.saved(cut)
+            if upload is None:
+                return
+            self._cuts.popleft()
             checkpoint = Checkpoint(
-                fingerprint=self.spec.fingerprint(),
-                fetch=page.state,
-                upload=upload,
-                counters=counters.to_json(),
+                fingerprint=self._fingerprint, fetch=page.state, upload=upload, counters=counters
             )
             self.state.set(checkpoint.to_json())
             self._saved = True

@@ -11,7 +11,7 @@ from chunkwise.core.storage.parts import (
     part_length,
 )
 from chunkwise.core.storage.receipt import ObjectReceipt
-from chunkwise.core.storage.saved import SavedUpload
+from chunkwise.core.storage.saved import Cut, SavedUpload
 from chunkwise.core.storage.uploads import abort_saved, abort_stale_uploads
 from chunkwise.core.storage.writer import OnExists, S3Writer
 
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_PART",
     "MAX_PARTS",
     "MIN_PART",
+    "Cut",
     "ObjectReceipt",
     "OnExists",
     "S3Writer",

@@ -14,6 +14,15 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """A place between two parts of an upload: so many parts, their bytes, and the CRC-32 of these."""
+
+    parts: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UploadedPart:
     """One part that S3 has confirmed.
 

@@ -31,7 +31,7 @@ from chunkwise.core.storage.failures import (
 )
 from chunkwise.core.storage.parts import DEFAULT_PART, check_part_size, part_length, smallest_cut
 from chunkwise.core.storage.receipt import ObjectReceipt
-from chunkwise.core.storage.saved import PartsDigest, SavedUpload, UploadedPart
+from chunkwise.core.storage.saved import Cut, PartsDigest, SavedUpload, UploadedPart
 from chunkwise.core.storage.target import Standing, Target
 from chunkwise.core.storage.uploads import abort_upload, list_parts
 
@@ -207,6 +207,18 @@ class S3Writer:
             nothing was done).
         :raises UploadFailed: a part failed.
         """
+        cut = self.cut()
+        if cut is None:
+            return None
+        self._drain()
+        return self.saved(cut)
+
+    def cut(self) -> Cut | None:
+        """End the pending part here, and go on without waiting for it; see :meth:`checkpoint` and :meth:`saved`.
+
+        :return: the place; ``None`` if nothing was written or too little is pending (then nothing was done).
+        :raises UploadFailed: a part failed.
+        """
         self._check_usable()
         if self._fill:
             if self._fill < smallest_cut(self._part_size, self._next):
@@ -214,17 +226,30 @@ class S3Writer:
             self._cut()
         if self._upload_id is None:
             return None
-        self._drain()
-        while self._digested < self._next - 1:
+        return Cut(parts=self._next - 1, size=self._cut_bytes, crc32=self._crc)
+
+    def saved(self, cut: Cut) -> SavedUpload | None:
+        """The state for ``resume`` at a cut, ``None`` while some part before it is under way.
+
+        Cuts are asked for in their order.
+
+        :raises UploadFailed: a part failed.
+        """
+        self._check_usable()
+        if self._upload_id is None or any(
+            number not in self._parts for number in range(self._digested + 1, cut.parts + 1)
+        ):
+            return None
+        while self._digested < cut.parts:
             self._digested += 1
             self._digest.add(self._parts[self._digested])
         return SavedUpload(
             bucket=self.bucket,
             key=self.key,
             upload_id=self._upload_id,
-            parts=self._digested,
-            size=self._cut_bytes,
-            crc32=self._crc,
+            parts=cut.parts,
+            size=cut.size,
+            crc32=cut.crc32,
             digest=self._digest.hexdigest(),
             nonce=self._nonce,
         )

@@ -168,7 +168,8 @@ class PagedIngest:
 
     def _standing(self) -> IngestReceipt | None:
         """Save the work where the commit could not succeed anyway; the commit itself decides, see
-        ``S3Writer``."""
+        ``S3Writer``.
+        """
         destination = self.spec.destination
         if destination.on_exists == "replace":
             return None
@@ -335,7 +336,8 @@ class PagedIngest:
         self, items: Iterable[FetchedBatch | FetchedPage], checkpoint: Checkpoint | None
     ) -> Iterator[FetchedBatch | FetchedPage]:
         """The items, until the run is killed; tells a cursor that expired between two tries from other
-        errors."""
+        errors.
+        """
         first = checkpoint is not None
         try:
             for item in items:
@@ -395,7 +397,8 @@ class PagedIngest:
 
     def _sha256(self, digest: Any, written: ObjectReceipt | None, counters: _Counters) -> str | None:
         """The digest of all lines. A hash state cannot be saved, so a continued run reads its own object back
-        once."""
+        once.
+        """
         if digest is not None:
             return str(digest.hexdigest())
         if written is None or written.skipped:

@@ -214,7 +214,8 @@ class S3Writer:
         return self.saved(cut)
 
     def cut(self) -> Cut | None:
-        """End the pending part here, and go on without waiting for it; see :meth:`checkpoint` and :meth:`saved`.
+        """End the pending part here, and go on without waiting for it; see :meth:`checkpoint` and
+        :meth:`saved`.
 
         :return: the place; ``None`` if nothing was written or too little is pending (then nothing was done).
         :raises UploadFailed: a part failed.

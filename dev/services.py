@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from dev.localstack import LocalStack
 from dev.processes import REPOSITORY, Service, ServiceError, require_port, silent
 
 HOST = "127.0.0.1"
-STATE = REPOSITORY / ".chunkwise"
+STATE_VARIABLE = "CHUNKWISE_STATE"
 BUCKET = "chunkwise-demo"
 
 
@@ -137,13 +138,18 @@ def get(url: str) -> bytes:
 def only_one(name: str) -> Iterator[Path]:
     """A folder below ``.chunkwise/`` that no other process uses at the same time.
 
+    ``CHUNKWISE_STATE`` names another place than ``.chunkwise/``, for one more demo beside a running one.
+
     :raises ServiceError: another one uses it.
     """
-    folder = STATE / name
+    state = Path(os.environ.get(STATE_VARIABLE) or REPOSITORY / ".chunkwise").resolve()
+    folder = state / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (STATE / f"{name}.lock").open("w") as lock:
+    with (state / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ServiceError(f"Another `make {name}` of this checkout is running; stop it first.") from None
+            raise ServiceError(
+                f"Another `make {name}` uses {folder}: stop it first, or set {STATE_VARIABLE} to another folder."
+            ) from None
         yield folder

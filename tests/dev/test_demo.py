@@ -21,9 +21,17 @@ from dev.demo import DemoFailed, LogFilter, read_back, show
 from dev.localstack import LocalStack
 from dev.processes import REPOSITORY
 from dev.sample_api import SampleApi
+from dev.services import STATE_VARIABLE, only_one
 
 COMMAND = [sys.executable, "-m", "dev.demo", "--records=50", "--record-bytes=1000"]
 STAND_IN = f"--dags={Path(__file__).parent / 'dags'}"
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place of its own: a demo that runs in the checkout is not disturbed, and does not disturb."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +57,7 @@ def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
             if "preparing Airflow's database" in line:
                 break
         tree = psutil.Process(demo.pid).children(recursive=True)
-        assert len(tree) >= 5  # three services and the guards of two of them at least
+        assert len(tree) >= 4  # LocalStack and the API, each with its guard, at least
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 130
         assert "Stopped; all processes of the demo have ended." in demo.stderr.read()
@@ -99,6 +107,13 @@ def test_only_equal_counts_are_a_success(
     with expected:
         show(localstack, sample_api(records=50).url, outcome)
     assert (": the same" in capsys.readouterr().out) == right
+
+
+def test_a_second_demo_in_the_same_place_is_refused(state: Path) -> None:
+    with only_one("demo"):
+        done = run_demo(STAND_IN)
+    assert done.returncode == 1
+    assert f"Another `make demo` uses {state / 'demo'}" in done.stderr
 
 
 def test_a_taken_port_is_said_at_once() -> None:

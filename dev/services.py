@@ -150,6 +150,6 @@ def only_one(name: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ServiceError(
-                f"Another `make {name}` uses {folder}: stop it first, or set {STATE_VARIABLE} to another folder."
+                f"Another `make {name}` uses {folder}: stop it, or set {STATE_VARIABLE} to another folder."
             ) from None
         yield folder

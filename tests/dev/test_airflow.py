@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tests.support.airflow_env  # noqa: F401  # isort: skip  # before anything imports Airflow
+
 import socket
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from chunkwise.core.errors import ConfigError, RecordError, StampConflict, TransformFailed
-from chunkwise.core.records.search import contains
+from chunkwise.core.records.search import contains, has_unicode_escape
 
 # A raw newline cannot occur inside a JSON string (RFC 8259, section 7), so the white space around one is
 # layout.

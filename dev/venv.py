@@ -113,8 +113,10 @@ class Installer:
         """A new and empty environment, also over the remains of an old one."""
         version = ".".join(map(str, sys.version_info[:3]))
         self.say(f"making {self.folder.name} with Python {version} ({sys.executable})")
+        # Installing pip takes longest, and is not needed where uv is there already.
+        without_pip = ["--without-pip"] if reports(self.shared_uv, self.uv_pin()) else []
         self.attempt(
-            [sys.executable, "-m", "venv", "--clear", str(self.folder)],
+            [sys.executable, "-m", "venv", "--clear", *without_pip, str(self.folder)],
             failure=f"Python {version} cannot make a virtual environment",
             advice=f"On Debian and Ubuntu `apt install python3.{sys.version_info[1]}-venv` helps.",
         )
@@ -149,25 +151,36 @@ class Installer:
         return [str(self.python), "-m", "pip"]
 
     @property
+    def shared_uv(self) -> Path:
+        """Where uv is once the development environment is there."""
+        return REPOSITORY / ENVIRONMENTS["dev"].folder / "bin" / "uv"
+
+    @property
     def shown_log(self) -> str:
         """The log's path as a reader in the repository types it."""
         return str(self.log.relative_to(REPOSITORY))
 
     def uv(self) -> list[str]:
         """uv's pip interface, at the version of the development lock, installed by pip if it is not there."""
-        pin = re.search(r"^uv==\S+", (REPOSITORY / ENVIRONMENTS["dev"].lock).read_text(), re.MULTILINE)
-        if pin is None:
-            raise InstallError(f"{ENVIRONMENTS['dev'].lock} does not pin uv; run `make lock`")
-        own = REPOSITORY / ENVIRONMENTS["dev"].folder / "bin" / "uv"
-        if not reports(own, pin[0]):
-            own = self.folder / "bin" / "uv"
-        if not reports(own, pin[0]):
+        pin = self.uv_pin()
+        uv = self.shared_uv
+        if not reports(uv, pin):
+            uv = self.folder / "bin" / "uv"
+        if not reports(uv, pin):
             self.ensure_pip()
-            self.attempt([*self.pip, "install", pin[0]], failure=f"pip cannot install {pin[0]}")
-        return [str(own), "pip"]
+            self.attempt([*self.pip, "install", pin], failure=f"pip cannot install {pin}")
+        return [str(uv), "pip"]
+
+    def uv_pin(self) -> str:
+        """The version of uv that the development lock names, as ``uv==1.2.3``."""
+        lock = ENVIRONMENTS["dev"].lock
+        pin = re.search(r"^uv==\S+", (REPOSITORY / lock).read_text(), re.MULTILINE)
+        if pin is None:
+            raise InstallError(f"{lock} does not pin uv; run `make lock`")
+        return pin[0]
 
     def ensure_pip(self) -> None:
-        """Put pip into an environment that uv has made without it."""
+        """Put pip into an environment that was made without it."""
         if subprocess.run([*self.pip, "--version"], capture_output=True).returncode != 0:
             self.attempt([str(self.python), "-m", "ensurepip"], failure="This Python has no pip")
 

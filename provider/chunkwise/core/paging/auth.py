@@ -88,7 +88,8 @@ class HeaderAuth(_BoundAuth):
 
     :param name: of the header.
     :param value: the secret.
-    :param origin: where it may be sent, e.g. ``"https://api.example.com"``; ``None`` for where it is sent first.
+    :param origin: where it may be sent, e.g. ``"https://api.example.com"``;
+        ``None`` for where it is sent first.
     """
 
     def __init__(self, name: str, value: str, *, origin: str | None = None) -> None:
@@ -114,7 +115,7 @@ class BearerAuth(HeaderAuth):
 
 
 class ClientCredentialsAuth(_BoundAuth):
-    """OAuth 2.0 client credentials (RFC 6749, 4.4): a bearer token, fetched when needed and kept until it ends.
+    """OAuth 2.0 client credentials (RFC 6749, 4.4): a bearer token, fetched when needed and then kept.
 
     Safe to share between threads. A token without ``expires_in`` is kept until :meth:`refresh`.
 
@@ -125,7 +126,7 @@ class ClientCredentialsAuth(_BoundAuth):
     :param extra: more parameters of the token request, e.g. ``{"audience": ...}``.
     :param send_as: client id and secret go in the ``"basic"`` header, or in the ``"body"``.
     :param origin: where the token may be sent; ``None`` for where it is sent first.
-    :param leeway_seconds: a token is renewed this long before it ends (but not in the first half of its life).
+    :param leeway_seconds: a token is renewed this long before it ends, but not in the first half of its life.
     :param timeout: seconds to a connection, and between two bytes of the answer.
     :param clock: seconds of a clock that never goes back.
     """
@@ -198,7 +199,7 @@ class ClientCredentialsAuth(_BoundAuth):
         self._ends = asked + max(life - self._leeway, life / 2)
 
     def _ask(self, place: str) -> tuple[int, Mapping[str, str], dict[str, Any]]:
-        """Status, headers and JSON object of the answer; an error holds no secret, not even in its context."""
+        """Status, headers and JSON object of the answer; errors hold no secret, nor does their context."""
         form = dict(self._form)
         auth: AuthBase = NoAuth()
         if self._send_as == "body":

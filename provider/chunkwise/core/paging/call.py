@@ -51,8 +51,8 @@ class Addressing:
     """Makes calls of page requests and redirects, and refuses those that lead to a foreign origin.
 
     :param base: what all pages share. Its URL decides which origin is the API's own.
-    :param allowed_origins: others that links and redirects may lead to. They get no credentials, no cookies, no
-        base parameters and no request body.
+    :param allowed_origins: others that links and redirects may lead to. They get no credentials,
+        no cookies, no base parameters and no request body.
     :raises ConfigError: for a base URL or an origin that is none.
     """
 
@@ -111,8 +111,8 @@ class Addressing:
     def redirected(self, call: Call, url: str, status: int, location: str) -> Call:
         """The call that a redirect asks for (RFC 9110, 15.4).
 
-        POST becomes GET on 301, 302 and 303, as all clients do; 307 and 308 repeat the request. Once a redirect has led
-        away from the API, no later one leads credentials back to it.
+        POST becomes GET on 301, 302 and 303, as all clients do; 307 and 308 repeat the request. Once a
+        redirect has led away from the API, no later one leads credentials back to it.
 
         :param url: that answered.
         :raises ForeignOrigin: if it leads to an origin that is not allowed.

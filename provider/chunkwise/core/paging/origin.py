@@ -12,7 +12,8 @@ import idna
 
 _PORTS = {"http": 80, "https": 443}
 
-# Parsers disagree on all of these, and a disagreement is a way to another host. A space in a query is common (OData).
+# Parsers disagree on all of these, and a disagreement is a way to another host. A space in a query is common
+# (OData).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_IN_AUTHORITY = re.compile(r"[ \\%]")
 
@@ -42,8 +43,8 @@ class Origin:
     def of(cls, url: str) -> Origin:
         """The origin of an absolute URL.
 
-        :raises ValueError: for anything but an absolute HTTP URL without user name and password. The text quotes
-            nothing of the URL.
+        :raises ValueError: for anything but an absolute HTTP URL without user name and password. The text
+            quotes nothing of the URL.
         """
         if _CONTROL.search(url):
             raise ValueError("it holds a control character")

@@ -55,8 +55,8 @@ def status_text(place: str, status: int) -> str:
 def error_message(document: Any, sent: Iterable[requests.PreparedRequest]) -> str | None:
     """What an error body says, at most 200 characters, with everything hidden that the requests carried.
 
-    Only a string at ``message``, ``error`` or ``detail`` (or at one of them inside ``error``) is taken: other members may
-    hold anything.
+    Only a string at ``message``, ``error`` or ``detail`` (or at one of them inside ``error``) is taken: other
+    members may hold anything.
     """
     text = _message(document)
     if text is None:

@@ -137,7 +137,7 @@ class _Decoder:
         self._coding = coding
         self._place = place
         self._inflater: _Inflater = _decompressobj(_GZIP if coding == "gzip" else _ZLIB)
-        self._wrapper_unsure = coding == "deflate"
+        self._wrapper_unknown = coding == "deflate"
         self._pending = b""
         self._inside = False  # a gzip member, or the deflate stream, has begun and not ended
         self._one_ended = False
@@ -149,6 +149,8 @@ class _Decoder:
                 self._pending = read(_COMPRESSED_READ)
                 if not self._pending:
                     return self._rest(size)
+                if self._wrapper_unknown:
+                    self._find_wrapper(read)
             if self._inside or self._begin():
                 data = self._inflate(size)
                 if data:
@@ -178,15 +180,11 @@ class _Decoder:
         return data
 
     def _inflate(self, size: int) -> bytes:
-        data: bytes | None = None
-        try:
+        data = None
+        with contextlib.suppress(*_inflate_errors):
             data = self._inflater.decompress(self._pending, size)
-        except _inflate_errors:
-            if self._wrapper_unsure:
-                data = self._inflate_unwrapped(size)
         if data is None:
             raise self._damaged()
-        self._wrapper_unsure = False
         if self._inflater.eof:
             self._pending = self._inflater.unused_data
             self._inside, self._one_ended = False, True
@@ -194,13 +192,16 @@ class _Decoder:
             self._pending = self._inflater.unconsumed_tail
         return data
 
-    def _inflate_unwrapped(self, size: int) -> bytes | None:
-        """Some servers send deflate without its zlib wrapper (RFC 9110, 8.4.1.2)."""
-        self._inflater = _decompressobj(_RAW_DEFLATE)
-        try:
-            return self._inflater.decompress(self._pending, size)
-        except _inflate_errors:
-            return None
+    def _find_wrapper(self, read: Callable[[int], bytes]) -> None:
+        """Some servers send deflate without its zlib wrapper (RFC 9110, 8.4.1.2): the first two bytes tell."""
+        self._wrapper_unknown = False
+        if len(self._pending) < 2:
+            self._pending += read(_COMPRESSED_READ)
+        # RFC 1950, 2.2: method 8, and a multiple of 31. Raw deflate never starts so: it would be an uncompressed block
+        # (RFC 1951, 3.2.4) after padding that is not zero.
+        head = self._pending[:2]
+        if head[0] & 0x0F != 8 or int.from_bytes(head, "big") % 31:
+            self._inflater = _decompressobj(_RAW_DEFLATE)
 
     def _damaged(self) -> BodyDamaged:
         return BodyDamaged(f"the body of {self._place} is not a whole {self._coding} stream: it is damaged")

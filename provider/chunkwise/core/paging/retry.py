@@ -186,7 +186,7 @@ def _field_reset(field: str) -> float | None:
 
 def _number(text: str) -> float | None:
     """A plain number that is not negative; some servers give fractions."""
-    return float(text) if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,9})?", text) else None
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
 
 
 def _now(headers: Mapping[str, str], clock: float) -> float:

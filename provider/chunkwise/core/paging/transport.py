@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
+from urllib3.exceptions import HTTPError
 
 from chunkwise.core.errors import (
     ApiUnavailable,
@@ -39,6 +40,9 @@ __all__ = ["Attempt", "RetryEvent", "Transport"]
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+# What a block that reads a body may raise because the connection broke. Any other OSError has nothing to do with it.
+_BODY_ERRORS: Final = (requests.RequestException, HTTPError, ConnectionError, TimeoutError)
+
 _DEFAULT_ACCEPT_ENCODING: Final = requests.utils.default_headers()["Accept-Encoding"]
 
 
@@ -61,9 +65,10 @@ class Attempt:
     ) -> bool:
         self._response.close()
         if isinstance(error, PagingError) and error.transient:
-            # its traceback would keep the buffers of the failed read alive during the wait
+            # traceback and context would keep the buffers of the failed read alive during the wait
             self.failure = error.with_traceback(None)
-        elif isinstance(error, CONNECTION_ERRORS):
+            self.failure.__context__ = None
+        elif isinstance(error, _BODY_ERRORS):
             self.failure = ConnectionFailed(
                 f"the body of {self._response.place} broke off: {broken_how(error)}"
             )
@@ -218,7 +223,7 @@ class Transport:
         return isinstance(self._session.auth, RefreshableAuth)
 
     def _refresh(self, refreshed: int) -> PagingError | None:
-        """New credentials, unless another thread got them since the request was signed; an error if it may pass."""
+        """New credentials, unless another thread got them since the request was made; errors that may pass."""
         with self._refreshing:
             auth = self._session.auth
             if self._refreshed == refreshed and isinstance(auth, RefreshableAuth):

@@ -4,8 +4,8 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.support.s3", "tests.support.faults"]
 
-# No deadlines: two cores are shared by whatever runs. Fixtures that the examples of one test share are handles of
-# servers without a state that an example could leave behind.
+# No deadlines: two cores are shared by whatever runs. A fixture that the examples of a test share is a handle
+# of a server; such a test writes what it needs anew in each example.
 settings.register_profile(
     "chunkwise",
     deadline=None,

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that fails on request: errors, resets, lost answers, errors inside a 200."""
+"""A proxy in front of an S3 server that fails on request: errors, resets, lost answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -105,11 +106,15 @@ class Faults:
     :ivar client: a boto3 client that goes through the proxy and sends each request at most twice.
     :ivar calls: API operations that ``client`` was asked for.
     :ivar seen: requests that reached the proxy, retries included.
+    :ivar one_at_a_time: let requests reach the server one after another. S3 decides a condition and writes in
+        one step; emulators check first and write later, and two of their threads may both pass the check.
     """
 
     def __init__(self, upstream: str, bucket: str) -> None:
         self.bucket = bucket
         self.seen: Counter[str] = Counter()
+        self.one_at_a_time = False
+        self._turn = threading.Lock()
         self._upstream = urlsplit(upstream).netloc
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
@@ -198,7 +203,8 @@ class Faults:
                     rule = None
                 answer = None
                 if rule is None or rule.after:
-                    answer = self._forward(body)
+                    with faults._turn if faults.one_at_a_time else nullcontext():
+                        answer = self._forward(body)
                 if rule is None:
                     assert answer is not None
                     self._answer(*answer)
@@ -210,7 +216,7 @@ class Faults:
                     assert rule.body is not None
                     self._answer(rule.status, [("Content-Type", "application/xml")], rule.body.encode())
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815  # http.server's names
 
             def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
                 connection = http.client.HTTPConnection(faults._upstream, timeout=30)
@@ -244,8 +250,9 @@ class Faults:
 
 
 @pytest.fixture
-def faults(s3: S3) -> Iterator[Faults]:
-    """A fault proxy in front of the server of ``s3``, with the same bucket."""
+def faults(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """A fault proxy in front of the server of ``s3``, with the same bucket. Retries come without a pause."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     proxy = Faults(s3.endpoint, s3.bucket)
     yield proxy
     proxy.stop()

@@ -1,4 +1,4 @@
-"""Moto's server as S3 for tests with small objects (below 50 MB), and a handle with a fresh bucket per test."""
+"""Moto's server as S3 for tests with small objects (below 50 MB): a fresh bucket per test."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ class SavedUpload:
         """
         if not isinstance(members, Mapping):
             raise ConfigError(f"saved upload: an object is needed, not {type(members).__name__}")
-        if members.get("version") != _VERSION:
+        version = members.get("version")
+        if type(version) is not int or version != _VERSION:
             raise ConfigError(f"saved upload: version must be {_VERSION}")
         types = {field.name: int if field.type == "int" else str for field in fields(cls)}
         for name in members:

@@ -194,7 +194,7 @@ class S3Writer:
 
     @property
     def can_checkpoint(self) -> bool:
-        """Whether what is pending may stand as a part of its own, so that :meth:`checkpoint` gives a state."""
+        """Whether something is pending and may stand as a part of its own, so that :meth:`cut` cuts it."""
         return not self._closed and self._fill >= smallest_cut(self._part_size, self._next)
 
     def checkpoint(self) -> SavedUpload | None:
@@ -214,8 +214,9 @@ class S3Writer:
         return self.saved(cut)
 
     def cut(self) -> Cut | None:
-        """End the pending part here, and go on without waiting for it; see :meth:`checkpoint` and
-        :meth:`saved`.
+        """End the pending part here, and go on without waiting for it.
+
+        The half of :meth:`checkpoint` that does not wait; :meth:`saved` is the other one.
 
         :return: the place; ``None`` if nothing was written or too little is pending (then nothing was done).
         :raises UploadFailed: a part failed.

@@ -49,10 +49,9 @@ class FetchState:
     @classmethod
     def from_json(cls, members: dict[str, Any]) -> FetchState:
         """The inverse of :meth:`to_json`."""
-        request = members["request"]
-        return cls(
-            members["number"], None if request is None else PageRequest.from_json(request), members["guard"]
-        )
+        text = members["request"]
+        request = None if text is None else PageRequest.from_json(exact_json.decode(text.encode()))
+        return cls(members["number"], request, members["guard"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class _Window:
     def rest(self, start: int, capacity: int) -> _Window:
         """A new window that begins with what this one holds from ``start`` on."""
         left = self.size - start
-        window = _Window(bytearray(max(capacity, left + 64 * KiB)), 1 + left, self.eof)
+        window = _Window(bytearray(max(capacity, 2 * left + 2)), 1 + left, self.eof)
         window.data[0] = 0x5B
         window.data[1 : 1 + left] = memoryview(self.data)[start : self.size]
         return window

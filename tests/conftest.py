@@ -2,7 +2,8 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.s3", "tests.support.faults"]
+# airflow_env first: its settings must be there before anything imports Airflow
+pytest_plugins = ["tests.support.airflow_env", "tests.support.s3", "tests.support.faults"]
 
 # No deadlines: two cores are shared by whatever runs. A fixture that the examples of a test share is a handle
 # of a server; such a test writes what it needs anew in each example.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tests.support.airflow_env  # isort: skip  # before anything imports Airflow
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,10 +133,7 @@ def _result(dag_run: Any) -> Ran:
             run_id=dag_run.run_id,
             states={_name(item): str(item.state) for item in instances},
             tries={_name(item): item.try_number for item in instances},
-            xcoms={
-                (_name(item), item.key): json.loads(item.value) if isinstance(item.value, str) else item.value
-                for item in xcoms
-            },
+            xcoms={(_name(item), item.key): XComModel.deserialize_value(item) for item in xcoms},
             events=sent,
         )
 

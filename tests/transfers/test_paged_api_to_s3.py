@@ -154,7 +154,11 @@ def test_after_the_last_try_nothing_is_left(
 
 
 def test_no_secret_of_the_connection_is_shown(
-    api: Api, run_dag: Run, ls_bucket: str, capsys: pytest.CaptureFixture[str]
+    api: Api,
+    run_dag: Run,
+    ls_bucket: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Not in the log, nor in what the task returns and sends, in success and in failure."""
     secrets = {"bearer-token-7w4k", "header-key-9x2m", "query-key-3p8d"}
@@ -169,7 +173,7 @@ def test_no_secret_of_the_connection_is_shown(
     assert run_dag(it, logical_date=DAY).state == "failed"
     api(records=60, token="another-token", extra=extra)
     assert run_dag(it, logical_date=DAY).state == "failed"
-    shown = "".join(capsys.readouterr()) + repr(ran)
+    shown = "".join(capsys.readouterr()) + caplog.text + repr(ran)
     assert "ConnectionFailed" in shown or "RetriesExhausted" in shown
     assert "401" in shown
     assert [secret for secret in secrets if secret in shown] == []
@@ -187,7 +191,7 @@ def test_assets_carry_the_receipt(api: Api, run_dag: Run, ls_bucket: str) -> Non
 
 
 def test_the_next_run_warns_about_drift(
-    api: Api, run_dag: Run, ls_bucket: str, capsys: pytest.CaptureFixture[str]
+    api: Api, run_dag: Run, ls_bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The receipt is kept with the asset, so that the next run can say that records grew."""
     asset = Asset("drifting", uri=f"s3://{ls_bucket}/drifting")
@@ -199,7 +203,7 @@ def test_the_next_run_warns_about_drift(
     receipt = run_dag(it, logical_date=DAY + timedelta(days=1)).returned("ingest")
     assert receipt["drift"] is not None
     assert len(receipt["warnings"]) == 1
-    assert receipt["warnings"][0] in capsys.readouterr().out
+    assert receipt["warnings"][0] in caplog.text
 
 
 def test_an_empty_result_can_skip_what_follows(
@@ -255,7 +259,7 @@ def test_the_console_link_leads_to_the_object(api: Api, run_dag: Run, ls_bucket:
     )
 
 
-def test_an_api_without_a_connection(api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str) -> None:
+def test_an_api_without_a_connection(api: Api, run_dag: Run, ls_bucket: str) -> None:
     server = api(records=3)
     with dag() as it:
         ingest(

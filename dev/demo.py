@@ -68,6 +68,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     :raises DemoFailed: the DAG failed, or what landed is not what the API has.
     """
     version = installed_version()
+    if not options.dags.is_dir():
+        raise ServiceError(f"There is no DAGs folder {options.dags}; name another one with --dags.")
     size = options.records * options.record_bytes / MB
     console(f"{options.records:,} records, {size:,.0f} MB, from a paged API to S3, under Airflow {version}")
     with only_one("demo") as folder:
@@ -238,7 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--page-size", type=int, default=200, help="records of a page")
     parser.add_argument("--localstack-port", type=int, default=0, help="0 takes a free port (default)")
     parser.add_argument("--api-port", type=int, default=0, help="0 takes a free port (default)")
-    parser.add_argument("--dags", type=Path, default=DAGS, help="DAGs folder (default: dags/)")
+    parser.add_argument(
+        "--dags", type=lambda text: Path(text).resolve(), default=DAGS, help="DAGs folder (default: dags/)"
+    )
     return parser
 
 

@@ -1,8 +1,8 @@
 """What Airflow learns about this package before it runs anything of it.
 
 Airflow calls :func:`get_provider_info` while it discovers providers, which can be before it has read its own
-configuration: this module imports nothing, least of all Airflow. The keys carry hyphens, as its schema and its
-``providers_manager`` read them; a key with an underscore is ignored quietly.
+configuration: this module imports nothing, least of all Airflow. The keys carry hyphens, as Airflow's schema
+and ``providers_manager`` read them; a key with an underscore is ignored quietly.
 """
 
 from __future__ import annotations

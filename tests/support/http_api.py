@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 import zlib
@@ -27,9 +28,11 @@ class Answer:
 
     :param body: before its content encoding.
     :param encoding: ``"gzip"``, ``"deflate"`` or ``"raw-deflate"`` (deflate without its zlib wrapper).
-    :param framing: how the end of the body is told: ``Content-Length``, chunks, or (HTTP/1.0) the end of the connection.
-    :param cut: only so many bytes of the encoded body are sent; then the connection ends, although more was announced.
-        With ``cut_inside=True`` the *announced* body is the cut one: only its content encoding has no end.
+    :param framing: how the end of the body is told: ``Content-Length``, chunks, or (HTTP/1.0) the end of the
+        connection.
+    :param cut: only so many bytes of the encoded body are sent; then the connection ends, although more was
+        announced. With ``cut_inside=True`` the *announced* body is the cut one: only its content encoding has
+        no end.
     :param ending: how a cut connection ends: ``"close"``, ``"reset"``, or not at all (``"silence"``).
     :param wait: an event that is waited for before anything is sent.
     """
@@ -101,15 +104,20 @@ class HttpApi:
     """A server on a free port of loopback; use it as a context manager.
 
     Answers are given in turn, and the last one of a path again and again. An unknown path is a 404.
+
+    :param tls: makes it an HTTPS server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[SeenRequest] = []
         self.connections = 0
         self.stopping = threading.Event()
         self._answers: dict[str, list[Responder]] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self)
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> HttpApi:
@@ -125,7 +133,7 @@ class HttpApi:
     @property
     def origin(self) -> str:
         """``http://127.0.0.1:port``."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def port(self) -> int:
@@ -175,7 +183,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    # head and body go out in two writes: without this the second one waits for the client's delayed acknowledgement
+    # head and body go out in two writes: without this the second one waits for a delayed acknowledgement
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
@@ -193,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer.wait.wait(30)
         self._send(answer)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         pass

@@ -49,7 +49,7 @@ class ApiUnavailable(HttpStatusError):
 class ConnectionFailed(PagingError):
     """No whole answer: no connection, a broken one, or one that was silent for too long.
 
-    A server certificate that is not trusted is the one case that is not transient.
+    Transient, except for a server certificate that is not trusted, and headers that cannot be read.
     """
 
     transient = True

@@ -95,7 +95,9 @@ def test_a_reset_that_is_too_far_away_is_left_to_the_api_to_refuse():
     assert limit.acquire() == 0
 
 
-@pytest.mark.parametrize(("requests", "per_seconds"), [(0, 1), (1, 0), (1, -1), (1, float("inf")), (1, float("nan"))])
+@pytest.mark.parametrize(
+    ("requests", "per_seconds"), [(0, 1), (1, 0), (1, -1), (1, float("inf")), (1, float("nan"))]
+)
 def test_a_limit_that_cannot_be_kept_is_refused(requests, per_seconds):
     with pytest.raises(ConfigError, match="rate limit"):
         RateLimit(requests, per_seconds)

@@ -47,7 +47,8 @@ def read(response: PageResponse, size: int = 1 * MiB) -> bytes:
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("encoding", [None, "gzip", "deflate", "raw-deflate"])
 @pytest.mark.parametrize("size", [100, MiB])
-def test_a_body_comes_as_it_was_sent(http_api, inflater, framing, encoding, size):
+@pytest.mark.usefixtures("inflater")
+def test_a_body_comes_as_it_was_sent(http_api, framing, encoding, size):
     url = http_api.on("/items", Answer(body=BODY, framing=framing, encoding=encoding))
     assert read(opened(url), size) == BODY
 
@@ -79,14 +80,15 @@ def test_a_body_that_breaks_off_is_truncated(http_api, framing, cut, encoding, e
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw-deflate"])
 @pytest.mark.parametrize("lost", [1, 4, 8, 5_000])
-def test_a_compressed_stream_without_an_end_is_truncated(http_api, inflater, framing, encoding, lost):
+@pytest.mark.usefixtures("inflater")
+def test_a_compressed_stream_without_an_end_is_truncated(http_api, framing, encoding, lost):
     """The framing is whole, and requests, urllib3 and httpx let it pass."""
     whole = Answer(body=BODY, encoding=encoding)
     size = len(whole.encoded()) - lost
     url = http_api.on(
         "/items", Answer(body=BODY, encoding=encoding, framing=framing, cut=size, cut_inside=True)
     )
-    with pytest.raises(BodyTruncated, match="ends inside its (gzip|deflate) stream"):
+    with pytest.raises(BodyTruncated, match=r"ends inside its (gzip|deflate) stream"):
         read(opened(url))
 
 
@@ -98,7 +100,7 @@ def test_a_body_that_only_the_connection_ends_has_no_end_to_prove(http_api):
 
 def test_a_reset_of_such_a_connection_is_seen(http_api):
     url = http_api.on("/items", Answer(body=BODY, framing="close", cut=100, ending="reset"))
-    with pytest.raises(BodyTruncated, match="[Rr]eset"):
+    with pytest.raises(BodyTruncated, match=r"[Rr]eset"):
         read(opened(url))
 
 
@@ -119,14 +121,16 @@ def test_silence_inside_a_body_ends_with_the_read_timeout(http_api):
     ],
     ids=["not gzip", "wrong checksum", "rubbish behind", "not deflate", "more behind"],
 )
-def test_a_stream_that_cannot_be_decoded_is_damaged(http_api, inflater, encoding, body):
+@pytest.mark.usefixtures("inflater")
+def test_a_stream_that_cannot_be_decoded_is_damaged(http_api, encoding, body):
     url = http_api.on("/items", Answer(body=body, headers={"Content-Encoding": encoding}))
     with pytest.raises(BodyDamaged, match="GET the page"):
         read(opened(url))
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0" * 700])
-def test_all_gzip_members_are_read(http_api, inflater, padding):
+@pytest.mark.usefixtures("inflater")
+def test_all_gzip_members_are_read(http_api, padding):
     """RFC 1952, 2.2: members follow each other; zero bytes may follow them."""
     members = b"".join(gzip.compress(BODY[start : start + 9000]) for start in range(0, len(BODY), 9000))
     url = http_api.on("/items", Answer(body=members + padding, headers={"Content-Encoding": "x-gzip"}))
@@ -169,7 +173,7 @@ class Body:
     lost=st.integers(0, 12),
 )
 def test_any_sizes_of_reads_give_the_body_or_an_error(pieces, wanted, steps, coding, library, lost):
-    """However the bytes come and are asked for: the whole body, and an error if only one byte of it is missing."""
+    """However bytes come and are asked for: the whole body, and an error if one byte of it is missing."""
     body = b"".join(pieces)
     if coding == "gzip":
         encoded = b"".join(map(gzip.compress, pieces))
@@ -204,7 +208,8 @@ def check(body: bytes, encoded: bytes, coding: str, wanted: list[int], steps: li
         assert bytes(out) == body
 
 
-def test_a_compression_bomb_costs_no_memory(http_api, inflater):
+@pytest.mark.usefixtures("inflater")
+def test_a_compression_bomb_costs_no_memory(http_api):
     """64 MiB in 65 kB: memory is bounded by the reader's buffer."""
     zeros, compressor = bytes(MiB), zlib.compressobj(9, wbits=31)
     bomb = b"".join([*(compressor.compress(zeros) for _ in range(64)), compressor.flush()])

@@ -105,7 +105,11 @@ def test_without_a_date_the_own_clock_counts():
     assert asked_wait(503, {"Date": "today", **moment}, NOW + 10) == 20
 
 
-@given(headers=st.dictionaries(st.sampled_from(["Retry-After", "Date", "RateLimit", "X-RateLimit-Reset"]), st.text()))
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["Retry-After", "Date", "RateLimit", "X-RateLimit-Reset"]), st.text()
+    )
+)
 def test_no_header_can_break_the_decision(headers):
     asked = asked_wait(429, headers, NOW)
     assert asked is None or asked >= 0
@@ -128,7 +132,8 @@ def test_a_success_tells_when_nothing_remains(headers, held):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"attempts": 0}, {"base_seconds": -1}, {"cap_seconds": float("inf")}, {"budget_seconds": float("nan")}]
+    "wrong",
+    [{"attempts": 0}, {"base_seconds": -1}, {"cap_seconds": float("inf")}, {"budget_seconds": float("nan")}],
 )
 def test_a_policy_that_cannot_work_is_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
@@ -137,6 +142,11 @@ def test_a_policy_that_cannot_work_is_refused(wrong):
 
 def test_an_event_reads_like_a_log_line():
     event = RetryEvent(
-        place="GET https://a/b", attempt=1, attempts=5, status=503, reason="GET https://a/b answered 503", wait_seconds=2
+        place="GET https://a/b",
+        attempt=1,
+        attempts=5,
+        status=503,
+        reason="GET https://a/b answered 503",
+        wait_seconds=2,
     )
     assert str(event) == "attempt 1 of 5 failed: GET https://a/b answered 503; the next one follows in 2.0 s"

@@ -15,7 +15,7 @@ _PORTS = {"http": 80, "https": 443}
 # Parsers disagree on all of these, and a disagreement is a way to another host. A space in a query is common
 # (OData).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NOT_IN_AUTHORITY = re.compile(r"[ \\%]")
+_HOST = re.compile(r"[a-z0-9._-]+")
 
 # Names of query parameters that hold a credential, in the spellings that are common.
 _SECRET_NAME = re.compile(
@@ -53,8 +53,6 @@ class Origin:
             raise ValueError("it is not an absolute http or https URL")
         if "@" in parts.netloc:
             raise ValueError("it holds a user name or password")
-        if _NOT_IN_AUTHORITY.search(parts.netloc):
-            raise ValueError("its host is not a valid name")
         if not parts.hostname:
             raise ValueError("it names no host")
         return cls(parts.scheme, _host(parts.hostname), _PORTS[parts.scheme] if port is None else port)
@@ -114,11 +112,11 @@ def _host(host: str) -> str:
         return ipaddress.ip_address(host).compressed
     except ValueError:
         pass
-    if host.isascii():
-        return host.lower()
-    ascii_host = None
-    with contextlib.suppress(idna.IDNAError):
-        ascii_host = idna.encode(host, uts46=True).decode("ascii")
-    if ascii_host is None:
+    ascii_host = host.lower()
+    if not host.isascii():
+        ascii_host = ""
+        with contextlib.suppress(idna.IDNAError):
+            ascii_host = idna.encode(host, uts46=True).decode("ascii")
+    if not _HOST.fullmatch(ascii_host):
         raise ValueError("its host is not a valid name")
     return ascii_host

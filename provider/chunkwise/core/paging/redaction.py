@@ -98,8 +98,9 @@ def hidden_queries() -> Iterator[None]:
 
 def _hide_query(record: logging.LogRecord) -> bool:
     if _our_request.get():
+        if str(record.msg).startswith("Failed to parse headers"):
+            return False  # it quotes headers of the answer, and the answer is refused
         record.msg, record.args = _QUERY.sub("?" + _HIDDEN, record.getMessage()), ()
-        record.exc_info = record.exc_text = None
     return True
 
 

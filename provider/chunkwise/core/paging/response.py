@@ -193,12 +193,12 @@ class _Decoder:
         return data
 
     def _find_wrapper(self, read: Callable[[int], bytes]) -> None:
-        """Some servers send deflate without its zlib wrapper (RFC 9110, 8.4.1.2): the first two bytes tell."""
+        """Some servers send deflate without its zlib wrapper (RFC 9110, 8.4.1.2): its first bytes tell."""
         self._wrapper_unknown = False
         if len(self._pending) < 2:
             self._pending += read(_COMPRESSED_READ)
-        # RFC 1950, 2.2: method 8, and a multiple of 31. Raw deflate never starts so: it would be an uncompressed block
-        # (RFC 1951, 3.2.4) after padding that is not zero.
+        # RFC 1950, 2.2: method 8, and a multiple of 31. Raw deflate never starts so: it would be an uncompressed
+        # block (RFC 1951, 3.2.4) after padding that is not zero.
         head = self._pending[:2]
         if head[0] & 0x0F != 8 or int.from_bytes(head, "big") % 31:
             self._inflater = _decompressobj(_RAW_DEFLATE)

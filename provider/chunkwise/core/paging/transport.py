@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HeaderParsingError, HTTPError
+from urllib3.util.response import assert_header_parsing
 
 from chunkwise.core.errors import (
     ApiUnavailable,
@@ -40,7 +41,7 @@ __all__ = ["Attempt", "RetryEvent", "Transport"]
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
-# What a block that reads a body may raise because the connection broke. Any other OSError has nothing to do with it.
+# What a block that reads a body may raise because the connection broke. No other OSError has to do with it.
 _BODY_ERRORS: Final = (requests.RequestException, HTTPError, ConnectionError, TimeoutError)
 
 _DEFAULT_ACCEPT_ENCODING: Final = requests.utils.default_headers()["Accept-Encoding"]
@@ -223,7 +224,7 @@ class Transport:
         return isinstance(self._session.auth, RefreshableAuth)
 
     def _refresh(self, refreshed: int) -> PagingError | None:
-        """New credentials, unless another thread got them since the request was made; errors that may pass."""
+        """New credentials, unless another thread got them since the request; an error that may pass."""
         with self._refreshing:
             auth = self._session.auth
             if self._refreshed == refreshed and isinstance(auth, RefreshableAuth):
@@ -265,19 +266,22 @@ class Transport:
 
         def take_location(response: requests.Response, **_: Any) -> None:
             # requests would read the whole body of a redirect even if it is told not to follow it
-            locations.append(response.headers.pop("location", None))
+            follow = response.status_code in _REDIRECTS
+            locations.append(response.headers.pop("location", None) if follow else None)
 
         prepared.register_hook("response", take_location)  # type: ignore[no-untyped-call]
         settings = session.merge_environment_settings(prepared.url, {}, True, session.verify, None)
         if self._rate_limit is not None:
             self._rate_limit.acquire(self._sleep)
-        failure: PagingError | ConfigError
+        failure: PagingError | ConfigError | None
         try:
             with hidden_queries():
                 response = session.send(prepared, timeout=self._timeout, allow_redirects=False, **settings)
-            return response, locations[-1]
+            failure = _headers_lost(call, response)
         except CONNECTION_ERRORS as error:
             failure = self._describe(call, error)
+        if failure is None:
+            return response, locations[-1]
         # outside of the except block: the errors of requests hold whole URLs, and must not be chained
         raise failure
 
@@ -386,6 +390,22 @@ def _bare_session(session: requests.Session) -> requests.Session:
 def _fits_header(value: str | bytes) -> bool:
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     return not any(letter in "\r\n\0" or ord(letter) > 0xFF for letter in text) and text == text.lstrip()
+
+
+def _headers_lost(call: Call, response: requests.Response) -> PagingError | None:
+    """Python reads no header after a line that is none: it misses a length, an encoding or a next link."""
+    message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
+    if message is None:
+        return None
+    try:
+        assert_header_parsing(message)
+    except HeaderParsingError:
+        response.close()
+        return ConnectionFailed(
+            f"{call.place} answered with a header line that cannot be read, which hides those after it",
+            transient=False,
+        )
+    return None
 
 
 def _certificate_refused(error: BaseException) -> bool:

@@ -36,7 +36,7 @@ class RawObject:
 
     def __init__(self, text: bytes) -> None:
         self._text = text
-        self._members: dict[str, bytes | RawObject] = {}
+        self._members: dict[str, bytes | msgspec.Raw | RawObject] = {}
         #: how a key was written, where it is not as ours would be
         self._spellings: dict[str, bytes] = {}
         self._changed = False
@@ -56,16 +56,19 @@ class RawObject:
     def value(self, key: str) -> bytes | None:
         """The JSON text of a value, ``None`` where there is no such member."""
         value = self._members.get(key)
-        return value.encode() if isinstance(value, RawObject) else value
+        if value is None or isinstance(value, bytes):
+            return value
+        return value.encode() if isinstance(value, RawObject) else bytes(value)
 
     def open(self, key: str) -> RawObject | None:
         """The object that is the value of ``key``, to change its members; ``None`` if it is no object."""
         value = self._members[key]
         if isinstance(value, RawObject):
             return value
-        if value[:1] != b"{":
+        text = bytes(value)
+        if text[:1] != b"{":
             return None
-        inner = self._members[key] = RawObject(value)
+        inner = self._members[key] = RawObject(text)
         return inner
 
     # --- changing -------------------------------------------------------------------------------------------
@@ -121,18 +124,31 @@ class RawObject:
     # --- parsing --------------------------------------------------------------------------------------------
 
     def _parse_fast(self) -> bool:
-        """Let msgspec find the values, then walk over them; whether that gave every member exactly once.
+        """Let msgspec find the values; whether that gave every member exactly once.
 
-        msgspec keeps the last of several members with one key, and not the spelling of keys. The walk starts
-        where a member must start and finds each value byte for byte where it must be, so it can end at the
-        end of the object only if nothing stands twice.
+        msgspec keeps the last of several members with one key, and not the spelling of keys. Members that
+        give the very same text when they are written again are all that there are.
         """
-        text = self._text
         try:
-            decoded = _MEMBERS.decode(text)
+            decoded = _MEMBERS.decode(self._text)
         except (msgspec.DecodeError, RecursionError):
             return False
-        members, spellings = self._members, self._spellings
+        tokens = [(key_text(key), raw) for key, raw in decoded.items()]
+        if (
+            b"{%b}" % b",".join([b"%b:%b" % token for token in tokens]) == self._text
+            or b"{%b}" % b", ".join([b"%b: %b" % token for token in tokens]) == self._text
+        ):
+            self._members.update(decoded)
+            return True
+        return self._walk(decoded)
+
+    def _walk(self, decoded: dict[str, msgspec.Raw]) -> bool:
+        """The same for other white space and other spellings of keys.
+
+        The walk starts where a member must start and finds each value byte for byte where it must be, so it
+        can end at the end of the object only if nothing stands twice.
+        """
+        text, members, spellings = self._text, self._members, self._spellings
         separator = _BEFORE_FIRST
         position = 0
         for key, raw in decoded.items():

@@ -11,6 +11,9 @@ import requests
 from chunkwise.core.ingest.job import PagedIngest
 from chunkwise.core.ingest.spec import Destination, IngestSpec
 from chunkwise.core.paging import BaseRequest, CursorPaginator
+from tests.support.services import sample_api
+
+__all__ = ["sample_api"]
 
 STAMPS = {"ingest_date": "2023-12-21", "ingest_ts": "2023-12-21T06:00:00Z"}
 

@@ -80,7 +80,7 @@ def test_a_small_object_is_one_request_and_a_large_one_an_upload_of_few(ingest, 
     [
         ("by-offset", OffsetPaginator(limit=40, limit_name="limit", offset_name="offset", total_path="total")),
         ("by-page", PageNumberPaginator(name="page", size=40, size_name="per_page", total_path="total")),
-        ("by-link", LinkHeaderPaginator(total_path=None)),
+        ("by-link", LinkHeaderPaginator()),
     ],
 )
 @pytest.mark.parametrize("in_flight", [1, 4])
@@ -91,6 +91,7 @@ def test_each_kind_of_paging_reads_the_same(ingest, sample_api, path, paginator,
         ingest.bucket,
         request=BaseRequest(url=f"{api.url}/v1/variants/{path}"),
         paginator=paginator,
+        records_path="$" if path == "by-link" else "data",
         fetch=FetchOptions(requests_in_flight=in_flight),
     )
     receipt = ingest.run(spec)

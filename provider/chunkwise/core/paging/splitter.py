@@ -99,7 +99,7 @@ class _Window:
         return window
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # it holds records, which belong in no log
 class RecordSplitter:
     """Iterate over the record batches of one page body; afterwards :attr:`envelope` holds the rest of the
     page.

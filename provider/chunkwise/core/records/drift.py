@@ -12,8 +12,6 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 #: the first records of a run are all looked into, later ones by sample
 FIRST = 1_000
-#: records of each later batch that are looked into
-PER_BATCH = 1
 #: keys that are kept; records that use keys as data have any number of them
 MAX_KEYS = 1_000
 
@@ -22,12 +20,13 @@ MAX_KEYS = 1_000
 class RecordProfile:
     """Width and top-level keys of the records of a run, for little work.
 
-    Every width is counted. Keys are read from each of the first 1,000 records, then from one of each batch
-    (about one in 25 at 20 kB): a key that few records have may be missed.
+    Every width is counted. Keys are read from each of the first 1,000 records, then from the first of each
+    batch (about one in 25 at 20 kB): a key that few records have may be missed. No more than 1,000 keys are
+    kept.
     """
 
     records: int = 0
-    bytes: int = 0
+    total_bytes: int = 0
     max_bytes: int = 0
     sampled: int = 0
     _keys: dict[str, None] = field(default_factory=dict)
@@ -37,27 +36,29 @@ class RecordProfile:
         widths = [len(memoryview(record)) for record in records]
         if not widths:
             return
-        step = 1 if self.records < FIRST else max(1, len(records) // PER_BATCH)
+        looked_into = max(1, FIRST - self.records)
         self.records += len(widths)
-        self.bytes += sum(widths)
+        self.total_bytes += sum(widths)
         self.max_bytes = max(self.max_bytes, *widths)
-        for record in records[::step]:
+        for record in records[:looked_into]:
             self._look(record)
 
     def _look(self, record: msgspec.Raw | Any) -> None:
-        self.sampled += 1
-        if len(self._keys) >= MAX_KEYS:
-            return
         try:
-            self._keys.update(dict.fromkeys(_MEMBERS.decode(record)))
-        except msgspec.DecodeError:  # a lone surrogate: one record less in a sample
-            self.sampled -= 1
+            keys = _MEMBERS.decode(record)
+        except (msgspec.DecodeError, RecursionError):  # lone surrogates, great depth: one record less
+            return
+        self.sampled += 1
+        for key in keys:
+            if len(self._keys) >= MAX_KEYS:
+                return
+            self._keys[key] = None
 
     def to_json(self) -> dict[str, Any]:
         """For a receipt: ``records``, ``mean_bytes``, ``max_bytes``, ``keys`` (sorted), ``keys_sampled``."""
         return {
             "records": self.records,
-            "mean_bytes": round(self.bytes / self.records, 1) if self.records else 0.0,
+            "mean_bytes": round(self.total_bytes / self.records, 1) if self.records else 0.0,
             "max_bytes": self.max_bytes,
             "keys": sorted(self._keys),
             "keys_sampled": self.sampled,
@@ -89,13 +90,17 @@ def drift(
 ) -> DriftReport:
     """Compare two profiles, each as :meth:`RecordProfile.to_json` gives it.
 
+    Keys are not compared where a profile has as many as it may keep: its records use keys as data.
+
     :param width_share: growth of the mean width that is worth a warning.
     """
     if not previous.get("records") or not current.get("records"):
         return DriftReport(new_keys=(), lost_keys=(), width_change=0.0, warnings=())
-    before, now = set(previous["keys"]), set(current["keys"])
+    before, now = set(previous.get("keys", ())), set(current.get("keys", ()))
+    if max(len(before), len(now)) >= MAX_KEYS:
+        before = now = set()
     new, lost = sorted(now - before), sorted(before - now)
-    old_width, width = previous["mean_bytes"], current["mean_bytes"]
+    old_width, width = previous.get("mean_bytes", 0.0), current.get("mean_bytes", 0.0)
     change = width / old_width - 1 if old_width else 0.0
     warnings = []
     if change > width_share:
@@ -105,8 +110,13 @@ def drift(
             " each,"
             f" {total / 1e6:,.1f} MB instead of {total_before / 1e6:,.1f} MB in all"
         )
+    looked_into = f"in the {current.get('keys_sampled', 0):,} records that were looked into"
     if new:
-        warnings.append(f"{len(new)} new top-level keys: {', '.join(new[:10])}")
+        warnings.append(f"{len(new)} new top-level keys {looked_into}: {_some(new)}")
     if lost:
-        warnings.append(f"{len(lost)} top-level keys are gone: {', '.join(lost[:10])}")
+        warnings.append(f"{len(lost)} top-level keys were not found {looked_into}: {_some(lost)}")
     return DriftReport(new_keys=new, lost_keys=lost, width_change=round(change, 4), warnings=warnings)
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:10]) + (", ..." if len(keys) > 10 else "")

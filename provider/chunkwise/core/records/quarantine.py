@@ -22,6 +22,8 @@ class QuarantinePolicy:
     def __post_init__(self) -> None:
         if self.max_records is None and self.max_share is None:
             raise ConfigError("a quarantine needs a limit: max_records or max_share")
+        if self.max_records is not None and self.max_records < 0:
+            raise ConfigError(f"max_records is a number of records, not {self.max_records}")
         if self.max_share is not None and not 0 <= self.max_share <= 1:
             raise ConfigError(f"max_share is a share from 0 to 1, not {self.max_share}")
 
@@ -29,7 +31,8 @@ class QuarantinePolicy:
         """:raises QuarantineLimitExceeded: too many."""
         if self.max_records is not None and rejected > self.max_records:
             raise QuarantineLimitExceeded(
-                f"more than {self.max_records} records were rejected; nothing was published"
+                f"more than {self.max_records} records were rejected; nothing was published."
+                " Mend the transforms, or raise max_records"
             )
 
     def check_share(self, rejected: int, read: int) -> None:
@@ -37,7 +40,7 @@ class QuarantinePolicy:
         if self.max_share is not None and rejected > self.max_share * read:
             raise QuarantineLimitExceeded(
                 f"{rejected} of {read} records were rejected, more than {self.max_share:.2%}; nothing was"
-                " published"
+                " published. Mend the transforms, or raise max_share"
             )
 
 

@@ -13,7 +13,7 @@ import gzip
 import json
 import os
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, task
@@ -33,7 +33,7 @@ def gene_of(record: dict[str, Any]) -> dict[str, Any]:
 with DAG(
     "api_ingest_in_your_dag",
     schedule=None,
-    start_date=datetime(2023, 12, 1),
+    start_date=datetime(2023, 12, 1, tzinfo=UTC),
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     tags=["chunkwise"],
 ):
@@ -72,7 +72,7 @@ with DAG(
     check(ingest.output, expected)
 
 
-with DAG("on_new_genes", schedule=[GENES], start_date=datetime(2023, 12, 1), tags=["chunkwise"]):
+with DAG("on_new_genes", schedule=[GENES], start_date=datetime(2023, 12, 1, tzinfo=UTC), tags=["chunkwise"]):
 
     @task
     def count_genes(triggering_asset_events: dict[Asset, list[Any]] | None = None) -> dict[str, int]:

@@ -7,12 +7,12 @@ It needs two connections: ``sample_api`` (HTTP: host, and the credentials if the
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, Asset
-from chunkwise.core.records.transforms import AlignTimestamps
 
 from chunkwise.core.paging import CursorPaginator
+from chunkwise.core.records.transforms import AlignTimestamps
 from chunkwise.transfers.paged_api_to_s3 import PagedApiToS3Operator
 
 BUCKET = os.environ.get("CHUNKWISE_BUCKET", "chunkwise-demo")
@@ -23,7 +23,7 @@ VARIANTS = Asset("variants", uri=f"s3://{BUCKET}/variants")
 with DAG(
     "daily_api_ingest",
     schedule="@daily",
-    start_date=datetime(2023, 12, 1),
+    start_date=datetime(2023, 12, 1, tzinfo=UTC),
     catchup=False,
     # A retry goes on at the page where the last try stopped, in the same upload.
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
@@ -42,8 +42,14 @@ with DAG(
         # --from-date 2023-12-01 --to-date 2023-12-21`.
         s3_bucket=BUCKET,
         s3_key="variants/date={{ ingest_date }}/variants.jsonl.gz",
-        # The API writes dates in four ways; afterwards there is one. Everything else stays as it came.
-        transforms=[AlignTimestamps()],
+        # The API writes dates and times in four ways ("Dec 21, 2023", 1703116800000 ...). What no transform names
+        # comes out as it came, byte for byte.
+        transforms=[
+            AlignTimestamps(
+                fields=["date_created", "date_last_evaluated"], inputs=["iso", "%b %d, %Y"], to="date"
+            ),
+            AlignTimestamps(fields=["date_updated_ms", "submitted_at"], inputs=["iso", "epoch_ms"]),
+        ],
         # Each record gets ingest_date and ingest_ts: that is the default of `stamps`.
         outlets=[VARIANTS],
     )

@@ -16,7 +16,7 @@ from chunkwise.core.paging.retry import RetryPolicy
 from chunkwise.core.units import MiB
 from tests.core.ingest.conftest import STAMPS, all_records, cursor_spec, lines_of
 
-PLAIN = {"compression": "none", "part_size": 5 * MiB}
+PLAIN = {"compression": "none", "part_size": 7 * MiB}
 ONCE = HttpOptions(retry=RetryPolicy(attempts=1, base_seconds=0.001))
 
 

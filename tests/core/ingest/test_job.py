@@ -22,7 +22,6 @@ from chunkwise.core.errors import (
 )
 from chunkwise.core.ingest.rejects import quarantine_key
 from chunkwise.core.paging import (
-    CursorPaginator,
     LinkHeaderPaginator,
     OffsetPaginator,
     PageNumberPaginator,

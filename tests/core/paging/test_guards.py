@@ -17,7 +17,7 @@ from chunkwise.core.errors import (
 )
 from chunkwise.core.paging.guards import REMEMBERED, Caps, ErrorRule, Guards, RunGuard
 from chunkwise.core.paging.model import Page, PageRequest
-from chunkwise.core.paging.selector import Selector
+from chunkwise.core.selector import Selector
 
 
 def page(number, count):

@@ -225,7 +225,7 @@ def test_a_redirect_to_another_origin_is_refused(http_api, other_api, status, ca
 
 @pytest.mark.parametrize("way", ["link", "redirect"])
 def test_an_allowed_origin_gets_a_bare_request(http_api, other_api, way, tmp_path, monkeypatch):
-    """No auth, header, parameter or cookie, nothing from a netrc file; the port alone makes another origin."""
+    """No auth, header, parameter or cookie, nothing from a netrc file; a port alone makes another origin."""
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -282,7 +282,7 @@ def test_no_content_says_nothing_of_flags_and_totals():
 # --- totals -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [7, "7", " 7 ", Decimal("7"), Decimal("7.0")])
+@pytest.mark.parametrize("value", [7, "7", " 7 ", Decimal(7), Decimal("7.0")])
 def test_a_declared_total(value):
     for paginator in (
         CursorPaginator(cursor_path="next", name="after", total_path="meta.total"),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from chunkwise.core.errors import BodyTruncated, InvalidPage, RecordNotObject, RecordsNotFound
 from chunkwise.core.paging import splitter as splitter_module
-from chunkwise.core.paging.selector import Selector
 from chunkwise.core.paging.splitter import RecordSplitter, SplitHints, SplitLimits
+from chunkwise.core.selector import Selector
 
 HOSTILE = [
     '},{"id":',
@@ -253,7 +253,7 @@ def test_an_envelope_larger_than_the_limit_is_refused():
 
 PEAK = """
 import resource, sys
-from chunkwise.core.paging.selector import Selector
+from chunkwise.core.selector import Selector
 from chunkwise.core.paging.splitter import RecordSplitter
 record = b'{"id":1,"tags":[{"id":2,"x":"' + b"y" * 20000 + b'"}]}'
 def body(count):

@@ -52,7 +52,8 @@ class Destination:
     :param on_exists: see :class:`chunkwise.core.storage.S3Writer`.
     :param compression: ``"gzip"``, ``"zstd"`` or ``"none"``; the key must have its suffix.
     :param level: of the compression, ``None`` for its default.
-    :param part_size: bytes of a part of the upload.
+    :param part_size: bytes of a part of the upload. A checkpoint ends a part early, at the end of a page; S3
+        takes no part below 5 MiB, so with that part size there is none.
     :param parts_in_flight: parts that are uploaded at once.
     :param metadata: user metadata of the object.
     :param extra_args: more arguments of the S3 calls (``ServerSideEncryption``, ``SSEKMSKeyId``, ``ACL``,
@@ -113,7 +114,8 @@ class IngestSpec:
 
     def fingerprint(self) -> dict[str, str]:
         """A short digest for each field that decides what the object holds, so that a difference can be
-        named."""
+        named.
+        """
         fields = {
             "url": self.request.url,
             "method": self.request.method,

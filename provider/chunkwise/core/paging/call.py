@@ -14,7 +14,7 @@ from chunkwise.core.errors import ConfigError, ForeignOrigin, InvalidEnvelope
 from chunkwise.core.paging.exact_json import encode
 from chunkwise.core.paging.model import BaseRequest, PageRequest
 from chunkwise.core.paging.origin import Origin, is_secret_name, without_query
-from chunkwise.core.paging.selector import merge_body
+from chunkwise.core.selector import merge_body
 
 # What another origin gets to see of the headers: nothing that could be a credential.
 _HARMLESS: Final = ("accept", "accept-encoding", "accept-language", "user-agent")

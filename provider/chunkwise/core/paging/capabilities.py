@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.paging.model import Page, PageRequest, Paginator
 from chunkwise.core.paging.records_reference import reads, records_keys, refers
-from chunkwise.core.paging.selector import Selector
+from chunkwise.core.selector import Selector
 
 
 def check_paginator(paginator: object) -> None:

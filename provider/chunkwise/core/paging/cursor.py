@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from chunkwise.core.errors import InvalidEnvelope
 from chunkwise.core.paging.model import Page, PageRequest, Stop, StopReason
 from chunkwise.core.paging.rules import Name, PagingRules, Path, place, read_header, read_path
-from chunkwise.core.paging.selector import MISSING, Selector
 from chunkwise.core.paging.send import SendAs, check_names, request_with, send_cursor
+from chunkwise.core.selector import MISSING, Selector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

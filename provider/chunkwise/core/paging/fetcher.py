@@ -21,9 +21,9 @@ from chunkwise.core.paging.capabilities import (
 from chunkwise.core.paging.guards import Caps, ErrorRule, Guards, RunGuard
 from chunkwise.core.paging.model import Page, PageRequest, Paginator, Stop, StopReason
 from chunkwise.core.paging.prefetch import Prefetch
-from chunkwise.core.paging.selector import Selector
 from chunkwise.core.paging.splitter import NonFinite, RecordBatch, RecordSplitter, SplitHints, SplitLimits
 from chunkwise.core.paging.transport import Transport
+from chunkwise.core.selector import Selector
 from chunkwise.core.units import MiB
 
 

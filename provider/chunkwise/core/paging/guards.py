@@ -20,7 +20,7 @@ from chunkwise.core.errors import (
     TotalMismatch,
 )
 from chunkwise.core.paging.model import Page, PageRequest
-from chunkwise.core.paging.selector import MISSING, Selector
+from chunkwise.core.selector import MISSING, Selector
 
 log = logging.getLogger(__name__)
 

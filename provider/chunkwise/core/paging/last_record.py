@@ -11,8 +11,8 @@ from chunkwise.core.paging import exact_json
 from chunkwise.core.paging.counting import CountingRules
 from chunkwise.core.paging.model import Page, PageRequest, Stop
 from chunkwise.core.paging.rules import Count, Name, OnEmptyPage, Path, place
-from chunkwise.core.paging.selector import MISSING, Selector
 from chunkwise.core.paging.send import SendAs, check_names, request_with, send_cursor
+from chunkwise.core.selector import MISSING, Selector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from chunkwise.core.errors import InvalidEnvelope
 from chunkwise.core.paging.link_header import parse_link_header
 from chunkwise.core.paging.model import Page, PageRequest, Stop, StopReason
 from chunkwise.core.paging.rules import Name, PagingRules, Path, place, read_header, read_path, type_name
-from chunkwise.core.paging.selector import MISSING, Selector
+from chunkwise.core.selector import MISSING, Selector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

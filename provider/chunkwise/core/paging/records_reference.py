@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import jmespath  # type: ignore[import-untyped]
 
-from chunkwise.core.paging.selector import Selector
+from chunkwise.core.selector import Selector
 
 #: stands for any one key
 ANY: Final = None

@@ -197,8 +197,8 @@ class _Decoder:
         self._wrapper_unknown = False
         if len(self._pending) < 2:
             self._pending += read(_COMPRESSED_READ)
-        # RFC 1950, 2.2: method 8, and a multiple of 31. Raw deflate never starts so: it would be an uncompressed
-        # block (RFC 1951, 3.2.4) after padding that is not zero.
+        # RFC 1950, 2.2: method 8, and a multiple of 31. Raw deflate never starts so: it would be an
+        # uncompressed block (RFC 1951, 3.2.4) after padding that is not zero.
         head = self._pending[:2]
         if head[0] & 0x0F != 8 or int.from_bytes(head, "big") % 31:
             self._inflater = _decompressobj(_RAW_DEFLATE)

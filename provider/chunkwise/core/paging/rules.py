@@ -13,7 +13,7 @@ import msgspec
 
 from chunkwise.core.errors import ConfigError, InvalidEnvelope, MissingCursor, TooManyEmptyPages
 from chunkwise.core.paging.model import Page, PageRequest, Stop, StopReason
-from chunkwise.core.paging.selector import MISSING, Selector
+from chunkwise.core.selector import MISSING, Selector
 
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from chunkwise.core.errors import ConfigError, InvalidEnvelope
 from chunkwise.core.paging.model import Page, PageRequest
 from chunkwise.core.paging.rules import place, type_name
-from chunkwise.core.paging.selector import Selector, merge_body
+from chunkwise.core.selector import Selector, merge_body
 
 SendAs = Literal["query", "body", "header"]
 

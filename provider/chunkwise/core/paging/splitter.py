@@ -21,7 +21,7 @@ import msgspec
 
 from chunkwise.core.errors import BodyTruncated, InvalidPage, RecordNotObject, RecordsNotFound
 from chunkwise.core.paging.scan import elements, shallowest_comma
-from chunkwise.core.paging.selector import MISSING, Selector
+from chunkwise.core.selector import MISSING, Selector
 from chunkwise.core.units import KiB, MiB
 
 _WHITE = b" \t\r\n"
@@ -157,7 +157,8 @@ class RecordSplitter:
 
     def _head(self, window: _Window) -> int | None:
         """Read up to the records array; its first byte's position, or ``None`` when the whole body has been
-        read."""
+        read.
+        """
         keys = self.records.keys
         bom_checked = False
         searched = 1
@@ -252,7 +253,8 @@ class RecordSplitter:
 
     def _take(self, window: _Window) -> tuple[RecordBatch | None, int, bool]:
         """Records from the start of the window, where the next record or the tail begins, whether the array
-        ended."""
+        ended.
+        """
         data, size = window.data, window.size
         if self.count == 0:
             start = 1

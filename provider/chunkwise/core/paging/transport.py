@@ -176,7 +176,6 @@ class Transport:
                     exchange.discard()
                     failure = self._refresh(exchange.refreshed)
                     if failure is None:
-                        may_refresh = False
                         continue
                 else:
                     raise HttpStatusError(exchange.error_text(), status=status)

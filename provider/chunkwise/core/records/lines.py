@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from chunkwise.core.errors import ConfigError, RecordError, StampConflict, TransformFailed
-from chunkwise.core.records.search import contains, has_unicode_escape
+from chunkwise.core.records.search import contains
 
 # A raw newline cannot occur inside a JSON string (RFC 8259, section 7), so the white space around one is
 # layout.
@@ -84,7 +84,8 @@ class LineBuilder:
 
     def build(self, records: Sequence[msgspec.Raw | bytes], text: bytes | memoryview) -> Lines:
         """Lines for ``records``; ``text`` is the part of the page that holds them all, searched once for the
-        rare cases."""
+        rare cases.
+        """
         whole = bytes(text)
         if self.transform is not None:
             return self._one_by_one(records, self.transform)

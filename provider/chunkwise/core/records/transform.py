@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 import msgspec
 
 from chunkwise.core.errors import ConfigError, TransformFailed
-from chunkwise.core.paging.selector import Selector
 from chunkwise.core.records.raw_object import RawObject, describe
+from chunkwise.core.selector import Selector
 
 #: a dotted path of keys; a key with dots in double quotes, see
-#: :class:`chunkwise.core.paging.selector.Selector`
+#: :class:`chunkwise.core.selector.Selector`
 Field = Annotated[str, msgspec.Meta(min_length=1)]
 Fields = Annotated[tuple[Field, ...], msgspec.Meta(min_length=1)]
 Missing = Literal["fail", "skip"]

@@ -292,14 +292,14 @@ class S3Writer:
             # started.
             self._creating = self._workers().submit(self._create)
             try:
-                self._upload_id = self._creating.result()
+                return self._creating.result()
             except Exception as error:
                 self._fail(f"starting an upload of {self._target.uri} failed", error)
-            log.debug("Started upload %s of %s", self._upload_id, self._target.uri)
         return self._upload_id
 
     def _create(self) -> str:
-        upload_id = self._target.create()
+        upload_id = self._upload_id = self._target.create()
+        log.debug("Started upload %s of %s", upload_id, self._target.uri)
         if self._late.is_set():
             self._abort_late(upload_id)
         return upload_id
@@ -418,11 +418,11 @@ class S3Writer:
         pending: set[Future[Any]] = set(self._running)
         if self._creating is not None:
             pending.add(self._creating)
-        _, late = wait(pending, timeout=ABORT_GRACE)
-        if late:
-            self._late.set()
-        upload_id = self._upload_id or self._created()
-        self._upload_id = None
+        wait(pending, timeout=ABORT_GRACE)
+        # Set before the id is read, while a worker stores the id before it looks here: an interrupt at any point
+        # leaves one of the two with the id. Whatever still runs aborts once more when it ends.
+        self._late.set()
+        upload_id, self._upload_id = self._upload_id, None
         if upload_id is None:
             return
         try:
@@ -468,17 +468,6 @@ class S3Writer:
         self._body, self._room, self._fill = None, None, 0
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-
-    def _created(self) -> str | None:
-        creating = self._creating
-        if (
-            creating is None
-            or not creating.done()
-            or creating.cancelled()
-            or creating.exception() is not None
-        ):
-            return None
-        return creating.result()
 
     def _abort_because_of(self, error: BaseException) -> None:
         """Abort while ``error`` is on its way out; a failing abort adds to what it says and hides nothing."""

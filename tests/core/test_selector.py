@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, InvalidEnvelope
 from chunkwise.core.paging import MISSING, Selector
-from chunkwise.core.paging.selector import merge_body, set_path
+from chunkwise.core.selector import merge_body, set_path
 
 
 @pytest.mark.parametrize(

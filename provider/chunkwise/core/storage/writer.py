@@ -419,8 +419,8 @@ class S3Writer:
         if self._creating is not None:
             pending.add(self._creating)
         wait(pending, timeout=ABORT_GRACE)
-        # Set before the id is read, while a worker stores the id before it looks here: an interrupt at any point
-        # leaves one of the two with the id. Whatever still runs aborts once more when it ends.
+        # Set before the id is read, as a worker stores the id before it looks here: an interrupt at any
+        # point leaves one of the two with the id. Whatever still runs aborts once more when it ends.
         self._late.set()
         upload_id, self._upload_id = self._upload_id, None
         if upload_id is None:

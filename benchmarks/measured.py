@@ -46,7 +46,8 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
         errors.seek(0)
         if process.returncode:
             raise RuntimeError(
-                f"{command} ended with {process.returncode} after {wall:.0f} s:\n{errors.read().decode()[-3000:]}"
+                f"{command} ended with {process.returncode} after {wall:.0f} s:\n"
+                + errors.read().decode()[-3000:]
             )
         result = json.loads(output.read().splitlines()[-1])
     return Cost(
@@ -59,7 +60,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
 
 
 def disk_bytes() -> int:
-    """Bytes that this process has caused to be written to disk (``write_bytes`` of proc(5)), page cache included."""
+    """Bytes that this process caused to be written to disk: ``write_bytes`` of proc(5)."""
     for line in Path("/proc/self/io").read_text().splitlines():
         if line.startswith("write_bytes:"):
             return int(line.split()[1])

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
-import zlib
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchmarks.ingest.workload import API, LEVEL, PAGE_SIZE, contend
+from isal import isal_zlib
 
-try:
-    from isal import isal_zlib as deflate
-except ImportError:
-    deflate = zlib  # type: ignore[assignment]
+from benchmarks.ingest.workload import API, LEVEL, PAGE_SIZE, contend
 
 
 def work() -> dict[str, Any]:
-    """Read page after page and compress it, one after the other; only the cursor at a page's end is looked at."""
+    """Read page after page and compress it; only the cursor at a page's end is looked at."""
     connection = http.client.HTTPConnection(urlsplit(API).netloc)
-    compressor = deflate.compressobj(LEVEL, deflate.DEFLATED, 31)
+    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
     buffer, cursor, size, compressed = memoryview(bytearray(1 << 20)), None, 0, 0
     while True:
         query = {"limit": PAGE_SIZE} | ({"cursor": cursor} if cursor else {})

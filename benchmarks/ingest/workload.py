@@ -30,7 +30,7 @@ def s3_client() -> Any:
         endpoint_url=ENDPOINT,
         region_name="us-east-1",
         aws_access_key_id="bench",
-        aws_secret_access_key="bench",  # noqa: S106 (the server checks no credentials)
+        aws_secret_access_key="bench",
         config=Config(s3={"addressing_style": "path"}),
     )
 

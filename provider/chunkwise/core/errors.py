@@ -1,8 +1,8 @@
 """Every exception that Chunkwise raises on purpose.
 
-Each names the thing, the place and the way out, and carries no secret: no query string, no header value, no cursor.
-``transient`` tells a caller whether the same call may succeed later: an operator retries a transient error and fails
-at once on any other.
+Each names the thing, the place and the way out, and carries no secret: no query string, no header value, no
+cursor. ``transient`` tells a caller whether the same call may succeed later: an operator retries a transient
+error and fails at once on any other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Killed(ChunkwiseError):
     transient = True
 
 
-# --- paging: the API -------------------------------------------------------------------------------------------------
+# --- paging: the API --------------------------------------------------------------------------------------
 
 
 class PagingError(ChunkwiseError):
@@ -41,7 +41,9 @@ class HttpStatusError(PagingError):
 
 
 class ApiUnavailable(HttpStatusError):
-    """The API, or the token endpoint of its credentials, answered with a status that may pass (408, 425, 429, 5xx)."""
+    """The API, or the token endpoint of its credentials, answered with a status that may pass (408, 425, 429,
+    5xx).
+    """
 
     transient = True
 
@@ -110,7 +112,9 @@ class ErrorBody(PagingError):
 
 
 class InvalidEnvelope(PagingError):
-    """What a page says about paging (a cursor, flag, link or total) is missing or not of the form that it must have."""
+    """What a page says about paging (a cursor, flag, link or total) is missing or not of the form that it
+    must have.
+    """
 
 
 class MissingCursor(PagingError):
@@ -149,7 +153,7 @@ class ForeignOrigin(PagingError):
     """A next link or redirect points to an origin that is not the API's and is not allowed."""
 
 
-# --- records ---------------------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------
 
 
 class RecordError(ChunkwiseError):
@@ -172,7 +176,7 @@ class EmptyResult(ChunkwiseError):
     """The API delivered no record at all, and ``on_empty`` is ``"fail"``."""
 
 
-# --- storage: S3 -----------------------------------------------------------------------------------------------------
+# --- storage: S3 ------------------------------------------------------------------------------------------
 
 
 class StorageError(ChunkwiseError):
@@ -184,7 +188,8 @@ class ObjectTooLarge(StorageError):
 
 
 class UploadFailed(StorageError):
-    """A part, the completion or the abort of an upload failed; the text says what is left behind, if anything is.
+    """A part, the completion or the abort of an upload failed; the text says what is left behind, if anything
+    is.
 
     Not transient when S3 would refuse the same request again (access denied, no such bucket ...).
     """
@@ -205,4 +210,6 @@ class UploadLost(StorageError):
 
 
 class ObjectExists(StorageError):
-    """The key already has an object and ``on_exists`` is ``"fail"``, or it changed under a conditional replace."""
+    """The key already has an object and ``on_exists`` is ``"fail"``, or it changed under a conditional
+    replace.
+    """

@@ -38,7 +38,7 @@ class Store:
 
 @pytest.fixture
 def job(ingest, sample_api):
-    """A job of about 18 MB in four parts whose page 15 of 18 fails once, so that a checkpoint lies before it."""
+    """A job of 18 pages of 1 MB; page 15 fails once, and a checkpoint lies before it."""
 
     class Job:
         api = sample_api(records=900, record_bytes=20_000, fail_page=15)
@@ -73,7 +73,7 @@ def job(ingest, sample_api):
 
 
 def test_the_next_try_goes_on_in_the_same_upload(job):
-    with pytest.raises(RetriesExhausted, match="page 15"):
+    with pytest.raises(RetriesExhausted, match=r"page 15"):
         job.run()
     assert job.s3.keys() == []
     assert len(job.s3.open_uploads()) == 1
@@ -131,9 +131,7 @@ def test_a_lost_upload_starts_again(job):
     with pytest.raises(RetriesExhausted):
         job.run()
     upload = job.s3.client.list_multipart_uploads(Bucket=job.s3.bucket)["Uploads"][0]
-    job.s3.client.abort_multipart_upload(
-        Bucket=job.s3.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-    )
+    job.s3.client.abort_multipart_upload(Bucket=job.s3.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     receipt = job.run()
     assert receipt.resumed_at_page is None
     job.check()
@@ -152,7 +150,9 @@ def test_an_expired_cursor_starts_again(job, monkeypatch):
     job.check()
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 0}, {"version": 1, "fetch": 3}, {"version": 1, "fingerprint": {}}])
+@pytest.mark.parametrize(
+    "state", [{}, {"version": 0}, {"version": 1, "fetch": 3}, {"version": 1, "fingerprint": {}}]
+)
 def test_a_state_that_cannot_be_read_starts_again(job, state):
     job.store.set(state)
     job.api.page_fails(15)
@@ -178,7 +178,7 @@ def test_the_id_of_an_upload_is_kept_as_soon_as_it_is_open(job):
     """One page of several parts: no checkpoint is possible before its end."""
     kept = []
     store = job.store
-    store.set = lambda value: kept.append(value)
+    store.set = kept.append
     job.api.page_fails(15)
     job.run()
     assert "open" in kept[0]
@@ -223,7 +223,9 @@ def test_an_interrupt_leaves_nothing_where_no_try_follows(job):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        PagedIngest(job.spec(), requests.Session(), job.s3.client, state=job.store, on_progress=interrupt).run()
+        PagedIngest(
+            job.spec(), requests.Session(), job.s3.client, state=job.store, on_progress=interrupt
+        ).run()
     assert (job.s3.keys(), job.s3.open_uploads(), job.store.text) == ([], [], None)
 
 

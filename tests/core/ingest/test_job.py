@@ -77,7 +77,10 @@ def test_a_small_object_is_one_request_and_a_large_one_an_upload_of_few(ingest, 
 @pytest.mark.parametrize(
     ("path", "paginator"),
     [
-        ("by-offset", OffsetPaginator(limit=40, limit_name="limit", offset_name="offset", total_path="total")),
+        (
+            "by-offset",
+            OffsetPaginator(limit=40, limit_name="limit", offset_name="offset", total_path="total"),
+        ),
         ("by-page", PageNumberPaginator(name="page", size=40, size_name="per_page", total_path="total")),
         ("by-link", LinkHeaderPaginator()),
     ],
@@ -108,7 +111,7 @@ def test_each_kind_of_paging_reads_the_same(ingest, sample_api, path, paginator,
 )
 def test_a_guard_that_fails_publishes_nothing(ingest, sample_api, changes, error):
     api = sample_api(records=730)
-    with pytest.raises(error, match="page [0-9]+"):
+    with pytest.raises(error, match=r"page [0-9]+"):
         ingest.run(cursor_spec(api.url, ingest.bucket, **changes))
     assert ingest.s3.keys() == []
     assert ingest.s3.open_uploads() == []
@@ -122,7 +125,7 @@ def test_a_page_that_fails_for_a_while_is_asked_for_again(ingest, sample_api):
 
 def test_a_status_that_will_not_pass_fails_at_once(ingest, sample_api):
     api = sample_api(records=300, fail_page=3, fail_status=404)
-    with pytest.raises(HttpStatusError, match="page 3.*404"):
+    with pytest.raises(HttpStatusError, match=r"page 3.*404"):
         ingest.run(cursor_spec(api.url, ingest.bucket))
     assert ingest.s3.keys() == []
 
@@ -131,7 +134,7 @@ def test_a_status_that_will_not_pass_fails_at_once(ingest, sample_api):
 def test_no_record_at_all(ingest, sample_api, on_empty, keys):
     spec = cursor_spec(sample_api(records=0).url, ingest.bucket, key="v.jsonl.gz", on_empty=on_empty)
     if on_empty == "fail":
-        with pytest.raises(EmptyResult, match="v.jsonl.gz"):
+        with pytest.raises(EmptyResult, match=r"v.jsonl.gz"):
             ingest.run(spec)
     else:
         receipt = ingest.run(spec)
@@ -166,7 +169,7 @@ def test_running_a_day_twice_gives_one_object_with_the_same_lines(ingest, sample
     ("compression", "key"), [("gzip", "v.jsonl"), ("none", "v.jsonl.gz"), ("zstd", "v.jsonl.gz")]
 )
 def test_a_key_must_say_how_it_is_compressed(ingest, sample_api, compression, key):
-    with pytest.raises(ConfigError, match="v.jsonl"):
+    with pytest.raises(ConfigError, match=r"v.jsonl"):
         ingest.run(
             cursor_spec(
                 sample_api(records=1).url, ingest.bucket, key=key, destination={"compression": compression}
@@ -183,7 +186,7 @@ def only_even(record):
 def test_a_record_that_cannot_be_transformed_names_page_and_index(ingest, sample_api):
     api = sample_api(records=100)
     odd = next(i for i, record in enumerate(all_records(api.url)) if record["ordinal"] % 2)
-    with pytest.raises(TransformFailed, match=f"page {odd // 50 + 1}, record {odd % 50}: "):
+    with pytest.raises(TransformFailed, match=rf"page {odd // 50 + 1}, record {odd % 50}: "):
         ingest.run(cursor_spec(api.url, ingest.bucket, transforms=[only_even]))
     assert ingest.s3.keys() == []
 
@@ -219,7 +222,9 @@ def test_wider_records_and_other_keys_than_last_time_are_told(ingest, sample_api
     narrow = ingest.run(cursor_spec(sample_api(records=60).url, ingest.bucket)).to_json()
     wide_api = sample_api(records=60, record_bytes=6_000)
     wide = ingest.run(
-        cursor_spec(wide_api.url, ingest.bucket, previous=narrow, transforms=[lambda r: {**r, "brand_new": 1}])
+        cursor_spec(
+            wide_api.url, ingest.bucket, previous=narrow, transforms=[lambda r: {**r, "brand_new": 1}]
+        )
     )
     assert any("%" in warning or "bytes" in warning for warning in wide.warnings)
     same = ingest.run(cursor_spec(wide_api.url, ingest.bucket, previous=wide.to_json()))

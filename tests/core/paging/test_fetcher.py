@@ -41,6 +41,8 @@ from chunkwise.core.paging.transport import Transport
 from tests.support.http_api import Answer, page
 
 CURSOR = CursorPaginator(cursor_path="next", name="cursor")
+BY_TWO = OffsetPaginator(limit=2, total_path="total")
+HAS_MORE = CursorPaginator(cursor_path="next", name="c", has_more_path="more")
 SOON = RetryPolicy(attempts=4, base_seconds=0.001)
 
 
@@ -76,8 +78,11 @@ def test_pages_follow_each_other_to_the_last_one(http_api):
     http_api.on("/items", items(1, 2, next="b"), items(3, next="c"), items(next=None))
     records, pages = read(http_api)
     assert ids(records) == [1, 2, 3]
-    assert [(p.number, p.records, p.stop) for p in pages] == [(1, 2, None), (2, 1, None), (3, 0,
-    StopReason.NO_CURSOR)]
+    assert [(p.number, p.records, p.stop) for p in pages] == [
+        (1, 2, None),
+        (2, 1, None),
+        (3, 0, StopReason.NO_CURSOR),
+    ]
     assert [dict(r.query) for r in http_api.requests] == [{}, {"cursor": "b"}, {"cursor": "c"}]
     assert http_api.connections == 1, "one session for the whole run"
 
@@ -105,39 +110,67 @@ def test_an_answer_without_content_is_an_empty_page(http_api):
 @pytest.mark.parametrize(
     ("answers", "paginator", "options", "error", "text"),
     [
-        ([items(1, next="b"), items(2, next="c"), items(3, next="b")], CURSOR, {}, CursorRepeated, "page
-        4.*page 2"),
-        ([items(1, next="b"), items(1, next="c")], CURSOR, {}, PageRepeated, "page 2 holds the same 1
-        records"),
-        ([items(1, next="b"), page({"data": []})], CURSOR, {}, RecordsNotFound, r"page 2: .*\['data'\]"),
-        ([page({"items": {"a": 1}})], CURSOR, {}, RecordsNotFound, "page 1: .*an object"),
-        ([items(1, next="b"), page({"error": "quota"})], CURSOR, {}, ErrorBody, "page 2: .*'error'"),
-        ([items(1, next="b"), items(2, error="quota")], CURSOR, {}, ErrorBody, "page 2: .*'error'"),
-        ([page({"items": [1]})], CURSOR, {}, RecordNotObject, "page 1: record 0"),
-        ([Answer(body=b"<html>")], CURSOR, {}, InvalidPage, "page 1: .*HTML"),
-        ([Answer(body=b'{"items":[{"a":}]}')], CURSOR, {}, InvalidPage, "page 1: record 0"),
         (
-            [items(1, more=True)],
-            CursorPaginator(cursor_path="next", name="c", has_more_path="more"),
+            [items(1, next="b"), items(2, next="c"), items(3, next="b")],
+            CURSOR,
             {},
-            MissingCursor,
-            "page 1",
+            CursorRepeated,
+            r"page 4.*page 2",
         ),
-        ([items(next="b"), *(items(next=f"c{i}") for i in range(20))], CURSOR, {}, TooManyEmptyPages, "page
-        11"),
-        ([items(i, next=f"c{i}") for i in range(9)], CURSOR, {"caps": Caps(pages=5)}, LimitExceeded, "page 6:
-        .*5 pages"),
-        ([items(1, 2, total=3), items(3, total=3), items(total=3)], OffsetPaginator(limit=2,
-        total_path="total"), {}, None, ""),
-        ([items(1, total=3), items(2, total=3), items(3, total=3)], OffsetPaginator(limit=2,
-        total_path="total"), {}, PageSizeCapped, "page 2: page 1 has 1 records where 2"),
-        ([items(1, 2, total=9), items(3, 4, total=8)], OffsetPaginator(limit=2, total_path="total"), {},
-        TotalChanged, "page 2: .*9 records before page 2 and 8"),
-        ([items(1, 2, total=9), items(total=9)], OffsetPaginator(limit=2, total_path="total"), {},
-        TotalMismatch, "declares 9 records and delivered 2"),
-        ([items(1, total=2)], SinglePagePaginator(total_path="total"), {}, TotalMismatch, "declares 2"),
+        (
+            [items(1, next="b"), items(1, next="c")],
+            CURSOR,
+            {},
+            PageRepeated,
+            r"page 2 holds the same 1 records",
+        ),
+        ([items(1, next="b"), page({"data": []})], CURSOR, {}, RecordsNotFound, r"page 2: .*\['data'\]"),
+        ([page({"items": {"a": 1}})], CURSOR, {}, RecordsNotFound, r"page 1: .*an object"),
+        ([items(1, next="b"), page({"error": "quota"})], CURSOR, {}, ErrorBody, r"page 2: .*'error'"),
+        ([items(1, next="b"), items(2, error="quota")], CURSOR, {}, ErrorBody, r"page 2: .*'error'"),
+        ([page({"items": [1]})], CURSOR, {}, RecordNotObject, r"page 1: record 0"),
+        ([Answer(body=b"<html>")], CURSOR, {}, InvalidPage, r"page 1: .*HTML"),
+        ([Answer(body=b'{"items":[{"a":}]}')], CURSOR, {}, InvalidPage, r"page 1: record 0"),
+        ([items(1, more=True)], HAS_MORE, {}, MissingCursor, r"page 1"),
+        (
+            [items(next="b"), *(items(next=f"c{i}") for i in range(20))],
+            CURSOR,
+            {},
+            TooManyEmptyPages,
+            r"page 11",
+        ),
+        (
+            [items(i, next=f"c{i}") for i in range(9)],
+            CURSOR,
+            {"caps": Caps(pages=5)},
+            LimitExceeded,
+            r"page 6: .*5 pages",
+        ),
+        ([items(1, 2, total=3), items(3, total=3), items(total=3)], BY_TWO, {}, None, ""),
+        (
+            [items(i, total=3) for i in range(3)],
+            BY_TWO,
+            {},
+            PageSizeCapped,
+            r"page 2: page 1 has 1 records where 2",
+        ),
+        (
+            [items(1, 2, total=9), items(3, 4, total=8)],
+            BY_TWO,
+            {},
+            TotalChanged,
+            r"9 records before page 2 and 8",
+        ),
+        (
+            [items(1, 2, total=9), items(total=9)],
+            BY_TWO,
+            {},
+            TotalMismatch,
+            r"declares 9 records and delivered 2",
+        ),
+        ([items(1, total=2)], SinglePagePaginator(total_path="total"), {}, TotalMismatch, r"declares 2"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_answer_is_an_error(http_api, answers, paginator, options, error, text):
     http_api.on("/items", *answers)
     if error is None:
@@ -169,8 +202,9 @@ def test_a_page_that_breaks_off_is_read_once_all_the_same(http_api, framing, enc
     whole = page({"items": [{"id": i, "x": "y" * 50} for i in range(300)], "next": None}, encoding=encoding)
     size = len(whole.encoded())
     broken = [
-        Answer(body=whole.body, headers=whole.headers, encoding=encoding, framing=framing, cut=size * share
-        // 10)
+        Answer(
+            body=whole.body, headers=whole.headers, encoding=encoding, framing=framing, cut=size * share // 10
+        )
         for share in (9, 3, 6)
     ]
     http_api.on("/items", *broken, whole)

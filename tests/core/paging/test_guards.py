@@ -47,7 +47,7 @@ def run(counts, *, caps=None, guards=None, page_size=None, totals=None, digests=
 
 def test_450_pages_are_fine_and_the_451st_fails():
     assert run([1] * 450).records == 450
-    with pytest.raises(LimitExceeded, match="more than 450 pages .450 records so far"):
+    with pytest.raises(LimitExceeded, match=r"more than 450 pages .450 records so far"):
         run([1] * 451)
 
 
@@ -61,13 +61,13 @@ def test_450_pages_are_fine_and_the_451st_fails():
 )
 def test_a_cap_is_reached_but_not_passed(caps, fine, over):
     run(fine, caps=caps)
-    with pytest.raises(LimitExceeded, match="max_"):
+    with pytest.raises(LimitExceeded, match=r"max_"):
         run(over, caps=caps)
 
 
 def test_a_run_ends_when_its_time_is_up():
     ticks = iter(range(100))
-    with pytest.raises(LimitExceeded, match="longer than 5 seconds"):
+    with pytest.raises(LimitExceeded, match=r"longer than 5 seconds"):
         run([1] * 20, caps=Caps(seconds=5), clock=lambda: next(ticks))
 
 
@@ -75,12 +75,12 @@ def test_any_request_seen_before_is_a_loop_not_only_the_last_one():
     guard = RunGuard(Caps(), Guards())
     for number, cursor in enumerate("abc", 1):
         guard.before(number, PageRequest(query={"cursor": cursor}))
-    with pytest.raises(CursorRepeated, match="page 4 would be asked for just as page 1"):
+    with pytest.raises(CursorRepeated, match=r"page 4 would be asked for just as page 1"):
         guard.before(4, PageRequest(query={"cursor": "a"}))
 
 
 def test_a_page_with_the_records_of_an_earlier_one():
-    with pytest.raises(PageRepeated, match="page 3 holds the same 2 records as page 1"):
+    with pytest.raises(PageRepeated, match=r"page 3 holds the same 2 records as page 1"):
         run([2, 2, 2], digests=[b"x", b"y", b"x"])
     assert run([0, 0, 0], digests=[b"x"] * 3).records == 0, "empty pages are all alike"
 
@@ -93,28 +93,28 @@ def test_a_total_that_is_not_what_was_read():
 
 
 def test_a_total_that_changes_while_pages_are_read():
-    with pytest.raises(TotalChanged, match="3 records before page 2 and 4 on it"):
+    with pytest.raises(TotalChanged, match=r"3 records before page 2 and 4 on it"):
         run([2, 2], totals=[3, 4])
 
 
 def test_a_short_page_in_the_middle():
     run([5, 5, 3], page_size=5)
     run([5, 3, 0], page_size=5)
-    with pytest.raises(PageSizeCapped, match="page 1 has 3 records where 5 were asked for"):
+    with pytest.raises(PageSizeCapped, match=r"page 1 has 3 records where 5 were asked for"):
         run([3, 3], page_size=5)
 
 
 def test_empty_pages_in_a_row_are_counted():
     run([0] * 10 + [1] + [0] * 10)
-    with pytest.raises(TooManyEmptyPages, match="11 empty pages in a row"):
+    with pytest.raises(TooManyEmptyPages, match=r"11 empty pages in a row"):
         run([0] * 11)
 
 
 @pytest.mark.parametrize(
     ("guards", "wrong"),
     [
-        (Guards(total_mismatch="warn"), {"counts": [2], "totals": [3]}),
-        (Guards(total_changed="warn", total_mismatch="warn"), {"counts": [2, 2], "totals": [3, 4]}),
+        (Guards(total_mismatch=r"warn"), {"counts": [2], "totals": [3]}),
+        (Guards(total_changed="warn", total_mismatch=r"warn"), {"counts": [2, 2], "totals": [3, 4]}),
         (Guards(capped_page="warn"), {"counts": [3, 3], "page_size": 5}),
         (Guards(repeated_page="warn"), {"counts": [2, 2], "digests": [b"x", b"x"]}),
     ],
@@ -156,7 +156,7 @@ def test_records_may_be_called_errors():
 
 
 def test_a_guard_goes_on_where_another_process_left_it():
-    first = run([2, 2], totals=[9, 9], guards=Guards(total_mismatch="warn"))
+    first = run([2, 2], totals=[9, 9], guards=Guards(total_mismatch=r"warn"))
     state = json.loads(json.dumps(first.remember()))
     second = RunGuard(Caps(records=5), Guards())
     second.recall(state)

@@ -240,14 +240,14 @@ def test_a_key_spelled_with_escapes_is_found():
 
 def test_a_record_longer_than_the_limit_is_refused():
     body = b'{"items":[{"a":"' + b"x" * 5000 + b'"}]}'
-    with pytest.raises(InvalidPage, match="record 0 .* the limit is 1000"):
+    with pytest.raises(InvalidPage, match=r"record 0 .* the limit is 1000"):
         split(body, limits={"record": 1000})
 
 
 def test_an_envelope_larger_than_the_limit_is_refused():
-    with pytest.raises(RecordsNotFound, match="in the first"):
+    with pytest.raises(RecordsNotFound, match=r"in the first"):
         split(b'{"pad":"' + b"x" * 5000 + b'","items":[]}', limits={"envelope": 1000})
-    with pytest.raises(InvalidPage, match="max_envelope_bytes"):
+    with pytest.raises(InvalidPage, match=r"max_envelope_bytes"):
         split(b'{"items":[],"pad":"' + b"x" * 600_000 + b'"}', limits={"envelope": 1000})
 
 

@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 def open_upload(bucket: str, key: str, upload_id: str) -> dict[str, Any]:
-    """The state of a run that has an open upload and no checkpoint yet: there is something to abort, no more."""
+    """The state of a run that has an open upload and no checkpoint yet: there is something to abort."""
     return {"version": VERSION, "open": {"Bucket": bucket, "Key": key, "UploadId": upload_id}}
 
 

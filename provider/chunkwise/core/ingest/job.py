@@ -350,7 +350,7 @@ class PagedIngest:
                 raise CursorExpired(f"the API no longer knows the saved cursor: {error}") from error
             raise
 
-    def _let_go(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def _let_go(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """On a failure that another try can go on from, leave the upload open; else forget what was saved."""
         if error is None or self._writer is None:
             return

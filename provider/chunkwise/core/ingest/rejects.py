@@ -70,7 +70,7 @@ class RejectWriter:
             self._policy.check_share(self.count, read)
 
     def publish(self) -> str | None:
-        """Write the object, or delete one of an earlier run when nothing was rejected in this one; its URI."""
+        """Write the object, or delete one of an earlier run when nothing was rejected now; its URI."""
         if self._writer is None:
             if self._policy is not None:
                 self._client.delete_object(Bucket=self._destination.bucket, Key=self._key)

@@ -127,7 +127,7 @@ class Addressing:
             headers = CaseInsensitiveDict(call.headers)
             headers.pop("Content-Type", None)
             following = replace(following, method="GET", body=None, headers=headers)
-        if not call.own or origin != self.origin:
+        if origin != self.origin:  # a call that is not the API's own stays so, whatever it comes back to
             following = self._at_home(following, f"the redirect of {call.place}")
         return following
 

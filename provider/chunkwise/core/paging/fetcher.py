@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +133,7 @@ class Fetcher:
         self,
         transport: Transport,
         paginator: Paginator,
-        records_path: str | list[str] | tuple[str, ...],
+        records_path: str | Sequence[str],
         options: FetchOptions | None = None,
         start: FetchState | None = None,
     ) -> None:

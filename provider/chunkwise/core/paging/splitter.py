@@ -198,12 +198,12 @@ class RecordSplitter:
         return None, max(searched, window.size - 4 * KiB)
 
     def _whole(self, window: _Window) -> Iterator[RecordBatch]:
-        """A page that could not be streamed: it is small, or its selector is an expression, or it is wrong."""
+        """A page that could not be streamed: its selector is an expression, or it is small, or wrong."""
         text = bytes(window.data[1 : window.size])
         _check_utf8(text)
         if self.records.keys is None:
             document = self.envelope = self._decode_envelope(text)
-            values = self.records.get(document)
+            values: Any = self.records.get(document)
             self._require_array(values, document)
             raws: list[msgspec.Raw | bytes] = [_ENCODER.encode(value) for value in values or ()]
         else:
@@ -349,7 +349,7 @@ class RecordSplitter:
         data, size = window.data, window.size
         found = elements(data, 1, size)
         if found.stray is not None:
-            self._stray(data, found.stray, size, len(found.spans), eof=window.eof)
+            self._stray(data, found.stray, size, len(found.spans))
         if not found.spans:
             if found.end is not None:
                 raise InvalidPage(f"a comma after the last record of the page (record {self.count - 1})")
@@ -371,7 +371,7 @@ class RecordSplitter:
             return batch, found.spans[-1][0], False
         return batch, comma + 1, False
 
-    def _stray(self, data: bytearray, position: int, size: int, index: int, *, eof: bool) -> NoReturn:
+    def _stray(self, data: bytearray, position: int, size: int, index: int) -> NoReturn:
         text = bytes(data[position : min(size, position + 64 * KiB)]).lstrip(_WHITE + b",")
         place = f"record {self.count + index} of the page"
         if text[:1] in b'"-0123456789tfn' and text:

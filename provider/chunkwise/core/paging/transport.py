@@ -176,6 +176,7 @@ class Transport:
                     exchange.discard()
                     failure = self._refresh(exchange.refreshed)
                     if failure is None:
+                        may_refresh = False
                         continue
                 else:
                     raise HttpStatusError(exchange.error_text(), status=status)
@@ -276,7 +277,7 @@ class Transport:
         try:
             with hidden_queries():
                 response = session.send(prepared, timeout=self._timeout, allow_redirects=False, **settings)
-            failure = _headers_lost(call, response)
+            failure = None
         except CONNECTION_ERRORS as error:
             failure = self._describe(call, error)
         if failure is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,8 +77,7 @@ class LineBuilder:
             }
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a stamp must be a JSON value: {error}") from None
-        keys = [json.dumps(name).encode() for name in self.stamps]
-        self._needle = os.path.commonprefix([key[:-1] for key in keys]) if keys else b""
+        self._needle = _common_start([json.dumps(name).encode()[:-1] for name in self.stamps])
         self._tail = self._tail_of(self.stamps)
 
     def build(self, records: Sequence[msgspec.Raw | bytes], text: bytes | memoryview) -> Lines:
@@ -159,6 +157,16 @@ class LineBuilder:
             return record + b"\n"
         opened = record[:-1].rstrip(_WHITE)
         return opened + (tail[1:] if opened.endswith(b"{") else tail)
+
+
+def _common_start(texts: Sequence[bytes]) -> bytes:
+    """What all texts begin with."""
+    length = 0
+    for column in zip(*texts, strict=False):
+        if len(set(column)) > 1:
+            break
+        length += 1
+    return texts[0][:length] if texts else b""
 
 
 def _pairs(record: bytes) -> list[tuple[str, bytes]]:

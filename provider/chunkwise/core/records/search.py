@@ -13,7 +13,7 @@ _FEW: Final = 200
 
 
 def _libc_search() -> Search | None:
-    """The C library's memmem, which is three to four times as fast as ``bytes.find`` for needles of this length."""
+    """The C library's memmem: three to four times as fast as ``bytes.find`` for such needles."""
     try:
         # PyDLL keeps the interpreter's lock: to get it back from a busy thread takes longer than the search
         memmem = ctypes.PyDLL(None).memmem

@@ -68,7 +68,7 @@ class RetriesExhausted(PagingError):
 
 
 class BodyTruncated(PagingError):
-    """A response body ended before its announced end (Content-Length, chunk, or the end of its gzip stream)."""
+    """A body ended before its announced end (Content-Length, last chunk, end of its gzip stream)."""
 
     transient = True
 

@@ -277,7 +277,7 @@ class Transport:
         try:
             with hidden_queries():
                 response = session.send(prepared, timeout=self._timeout, allow_redirects=False, **settings)
-            failure = None
+            failure = _headers_lost(call, response)
         except CONNECTION_ERRORS as error:
             failure = self._describe(call, error)
         if failure is None:

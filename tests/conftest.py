@@ -3,7 +3,13 @@
 from hypothesis import HealthCheck, settings
 
 # airflow_env first: its settings must be there before anything imports Airflow
-pytest_plugins = ["tests.support.airflow_env", "tests.support.s3", "tests.support.faults"]
+pytest_plugins = [
+    "tests.support.airflow_env",
+    "tests.support.airflow",
+    "tests.support.faults",
+    "tests.support.s3",
+    "tests.support.services",
+]
 
 # No deadlines: two cores are shared by whatever runs. A fixture that the examples of a test share is a handle
 # of a server; such a test writes what it needs anew in each example.

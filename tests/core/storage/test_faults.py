@@ -80,8 +80,9 @@ def test_a_failed_commit_leaves_nothing_behind(s3, faults, operation, data, answ
 
 def test_an_error_inside_a_200_of_complete_is_an_error(s3, faults):
     faults.fail("CompleteMultipartUpload", status=200, body=error_body("InternalError"), times=FOREVER)
-    with pytest.raises(UploadFailed, match="InternalError"):
+    with pytest.raises(UploadFailed, match="InternalError") as raised:
         write(faults, LARGE)
+    assert raised.value.transient is True
     assert_nothing_left(s3)
 
 

@@ -50,8 +50,8 @@ def is_passing(error: BaseException) -> bool:
     """Whether the same work may succeed later: yes for the network, 5xx and throttling, no for a refusal."""
     if isinstance(error, ClientError):
         status = status_of(error)
-        # an error inside a 200 of CompleteMultipartUpload is a failure on S3's side
-        return status < 400 or status >= 500 or status == 429 or code_of(error) in _PASSING_CODES
+        # botocore makes a 500 of an error inside a 200
+        return status >= 500 or status == 429 or code_of(error) in _PASSING_CODES
     return isinstance(error, (HTTPClientError, NoConnectionError, IncompleteReadError, OSError))
 
 

@@ -42,7 +42,7 @@ with DAG(
         # --from-date 2023-12-01 --to-date 2023-12-21`.
         s3_bucket=BUCKET,
         s3_key="variants/date={{ ingest_date }}/variants.jsonl.gz",
-        # The API writes dates and times in four ways ("Dec 21, 2023", 1703116800000 ...). What no transform names
+        # The API writes dates in four ways, such as "Dec 21, 2023" and 1703116800000. What no transform names
         # comes out as it came, byte for byte.
         transforms=[
             AlignTimestamps(

@@ -36,7 +36,7 @@ def ingest_lineage(source_url: str, receipt: Mapping[str, Any]) -> Any:
             rowCount=receipt["records"], size=receipt["bytes"], fileCount=1
         )
         # what an earlier run wrote is not counted again
-        facets = {} if receipt.get("skipped") else {"outputStatistics": statistics}
+        facets: dict[str, Any] = {} if receipt.get("skipped") else {"outputStatistics": statistics}
         outputs.append(OutputDataset(namespace=f"s3://{bucket}", name=key, outputFacets=facets))
     return OperatorLineage(inputs=[Dataset(namespace=namespace, name=name)], outputs=outputs)
 

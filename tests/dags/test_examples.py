@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tests.support.airflow_env  # noqa: F401  # isort: skip  # before anything imports Airflow
-
 import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +17,20 @@ import pytest
 from dev.localstack import LocalStack
 from dev.sample_api import SampleApi
 from tests.support.airflow import DAGS, Ran, load_dag
+from tests.support.airflow_env import EXAMPLES_BUCKET
+from tests.support.services import remove_bucket
 from tests.transfers.support import keys, records
 
 Run = Callable[..., Ran]
 DAY = datetime(2023, 12, 21, tzinfo=UTC)
+
+
+@pytest.fixture
+def ls_bucket(localstack: LocalStack) -> Iterator[str]:
+    """The bucket of the examples. It is always the same: Airflow knows their assets by name and URI."""
+    localstack.create_bucket(EXAMPLES_BUCKET)
+    yield EXAMPLES_BUCKET
+    remove_bucket(localstack.client("s3"), EXAMPLES_BUCKET)
 
 
 @pytest.fixture
@@ -32,12 +40,11 @@ def api(
     ls_bucket: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> SampleApi:
-    """The sample API, with the connections and the variable that the examples need."""
+    """The sample API, with the connections that the examples need."""
     server = sample_api(records=450)
     connection = {"conn_type": "http", "schema": "http", "host": "127.0.0.1", "port": int(server.netloc[10:])}
     monkeypatch.setenv("AIRFLOW_CONN_SAMPLE_API", json.dumps(connection))
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", localstack.connection)
-    monkeypatch.setenv("CHUNKWISE_BUCKET", ls_bucket)
     return server
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tests.support.airflow_env  # noqa: F401  # isort: skip  # before anything imports Airflow
-
 import base64
 import json
 import threading
@@ -51,7 +49,7 @@ def server(answer: Callable[[str, dict[str, str], bytes], Any]) -> Iterator[str]
             self.end_headers()
             self.wfile.write(text)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tests.support.airflow_env  # isort: skip  # before anything imports Airflow
+from tests.support import airflow_env  # isort: skip  # before anything imports Airflow
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-DAGS = tests.support.airflow_env.DAGS
+DAGS = airflow_env.DAGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def airflow_db() -> None:
 
 
 @pytest.fixture
-def run_dag(airflow_db: None) -> Callable[..., Ran]:  # noqa: ARG001
+def run_dag(airflow_db: None) -> Callable[..., Ran]:
     """Run a DAG from start to end: ``run_dag(dag, logical_date=..., events=...)``."""
 
     def run(dag: Any, *, logical_date: datetime | None = None, consume: bool = False) -> Ran:
@@ -96,7 +96,7 @@ def _consuming(dag: Any) -> Iterator[None]:
     from sqlalchemy import select
 
     create = dagrun.get_or_create_dagrun
-    uris = [asset.uri for _, asset in dag.timetable.asset_condition.iter_assets()]
+    uris = [asset.uri for asset in dag.timetable.asset_condition.objects]
 
     def create_with_events(**arguments: Any) -> Any:
         run, session = create(**arguments), arguments["session"]

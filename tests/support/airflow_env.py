@@ -20,6 +20,7 @@ if "airflow" in sys.modules:
 
 HOME = Path(tempfile.mkdtemp(prefix="chunkwise-airflow-"))
 DAGS = Path(__file__).resolve().parents[2] / "dags"
+EXAMPLES_BUCKET = "chunkwise-examples"
 
 _OWNER = os.getpid()
 
@@ -43,6 +44,7 @@ os.environ |= {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME / 'airflow.db'}",
     "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(HOME / "logs"),
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "CHUNKWISE_BUCKET": EXAMPLES_BUCKET,
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }

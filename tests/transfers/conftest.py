@@ -1,6 +1,4 @@
-"""Fixtures of the tests of the operator: Airflow in this process, LocalStack and the sample API."""
-
-import tests.support.airflow_env  # noqa: F401  # isort: skip  # before anything imports Airflow
+"""Fixtures of the tests of the operator: the connections to LocalStack and the sample API."""
 
 import json
 from collections.abc import Callable
@@ -10,10 +8,6 @@ import pytest
 
 from dev.localstack import LocalStack
 from dev.sample_api import SampleApi
-from tests.support.airflow import airflow_db, run_dag
-from tests.support.services import localstack, ls_bucket, sample_api
-
-__all__ = ["airflow_db", "localstack", "ls_bucket", "run_dag", "sample_api"]
 
 
 @pytest.fixture(autouse=True)

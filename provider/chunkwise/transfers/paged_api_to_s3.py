@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseHook
 from airflow.sdk import Asset, AssetAlias
@@ -162,7 +162,7 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         "metadata",
         "extra_args",
     )
-    template_fields_renderers: Mapping[str, str] = dict.fromkeys(
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("query", "headers", "json", "stamps", "metadata", "extra_args"), "json"
     )
     ui_color = "#e3f2ec"

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.support.airflow_env",
     "tests.support.airflow",
+    "tests.support.s3",  # before faults, which imports it: pytest rewrites the asserts of a module once
     "tests.support.faults",
-    "tests.support.s3",
     "tests.support.services",
 ]
 

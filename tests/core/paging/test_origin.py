@@ -301,6 +301,20 @@ def test_a_link_that_takes_a_credential_along_is_refused_even_to_an_allowed_orig
     assert_hidden(caught.value, caplog, "k%2F1", "k/1")
 
 
+def test_no_signer_can_turn_a_request_to_another_origin(http_api, other_api):
+    """What is sent decides, after everybody had a hand in it."""
+
+    def turn(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.url = other_api.url()
+        return request
+
+    user = session()
+    user.auth = turn
+    with pytest.raises(ForeignOrigin, match=f"would not be sent to {http_api.origin}"):
+        run(Transport(user, base(http_api.url())))
+    assert other_api.requests == []
+
+
 def test_a_downgrade_to_http_is_another_origin():
     transport = Transport(requests.Session(), BaseRequest(url="https://api.example.com/items"))
     with pytest.raises(ForeignOrigin, match=r"from https://api\.example\.com to http://api\.example\.com:"):

@@ -207,8 +207,8 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     library: Any = zlib if isal_zlib is None else isal_zlib
     member = None
     for chunk in chunks:
-        rest, more = chunk, bool(chunk)
-        while more:
+        rest = chunk
+        while rest:
             if member is None:
                 member = library.decompressobj(_GZIP)
             try:
@@ -219,10 +219,8 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 yield data
             if member.eof:
                 rest, member = member.unused_data, None
-                more = bool(rest)
             else:
                 rest = member.unconsumed_tail
-                more = bool(rest) or len(data) == MiB  # the library may hold back what did not fit
     if member is not None:
         raise StorageError("the gzip data ends inside a member; write the object again")
 

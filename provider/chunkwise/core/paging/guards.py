@@ -106,8 +106,10 @@ class RunGuard:
     warnings: list[str] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     _started: float = field(init=False)
-    _requests: dict[bytes, int] = field(default_factory=dict)
-    _pages: dict[bytes, int] = field(default_factory=dict)
+    _requests: dict[str, int] = field(default_factory=dict)
+    _pages: dict[str, int] = field(default_factory=dict)
+    _last_requests: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _last_pages: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _total: int | None = None
     _empty: int = 0
     _short: tuple[int, int] | None = None
@@ -124,7 +126,7 @@ class RunGuard:
                 " Raise max_pages if so many are right, or ask for larger pages"
             )
         self._time()
-        fingerprint = request.fingerprint()
+        fingerprint = request.fingerprint().hex()
         earlier = self._requests.get(fingerprint)
         if earlier is not None:
             raise CursorRepeated(
@@ -132,6 +134,7 @@ class RunGuard:
                 " circle"
             )
         self._requests[fingerprint] = number
+        self._last_requests.append((fingerprint, number))
 
     def add(self, records: int, size: int) -> None:
         """Called for each batch of records, before it is used."""
@@ -174,7 +177,7 @@ class RunGuard:
             self._short = None
         if self.page_size is not None and page.record_count < self.page_size:
             self._short = (page.number, page.record_count)
-        earlier = self._pages.get(digest)
+        earlier = self._pages.get(digest.hex())
         if earlier is not None:
             self._judge(
                 self.guards.repeated_page,
@@ -183,7 +186,8 @@ class RunGuard:
                 " ignores the"
                 " cursor or gives a page twice. Accept it with repeated_page='warn' if equal pages are right",
             )
-        self._pages[digest] = page.number
+        self._pages[digest.hex()] = page.number
+        self._last_pages.append((digest.hex(), page.number))
 
     def end(self) -> None:
         """Called when the paginator says that there are no more pages."""
@@ -205,15 +209,16 @@ class RunGuard:
             "records": self.records,
             "size": self.size,
             "total": self._total,
-            "requests": [[key.hex(), page] for key, page in deque(self._requests.items(), REMEMBERED)],
-            "pages": [[key.hex(), page] for key, page in deque(self._pages.items(), REMEMBERED)],
+            "requests": list(self._last_requests),
+            "pages": list(self._last_pages),
         }
 
     def recall(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`remember`."""
         self.records, self.size, self._total = state["records"], state["size"], state["total"]
-        self._requests = {bytes.fromhex(key): page for key, page in state["requests"]}
-        self._pages = {bytes.fromhex(key): page for key, page in state["pages"]}
+        self._requests, self._pages = dict(state["requests"]), dict(state["pages"])
+        self._last_requests.extend(self._requests.items())
+        self._last_pages.extend(self._pages.items())
 
     def _totals(self, number: int, declared: int | None) -> None:
         if declared is None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Final
 
 Search = Callable[[bytes, bytes], bool]
-
-#: escapes that are looked at one by one; in a text with more of them a plain search is faster
-_FEW: Final = 200
 
 
 def _libc_search() -> Search | None:
@@ -34,15 +30,3 @@ def _plain(text: bytes, needle: bytes) -> bool:
 
 #: whether a text holds a needle
 contains: Search = _libc_search() or _plain
-
-
-def has_unicode_escape(text: bytes) -> bool:
-    r"""Whether JSON text holds ``\u``; an escaped backslash before a ``u`` is none."""
-    position = text.find(b"\\")
-    for _ in range(_FEW):
-        if position < 0:
-            return False
-        if text[position + 1 : position + 2] == b"u":
-            return True
-        position = text.find(b"\\", position + 2)
-    return contains(text, b"\\u")

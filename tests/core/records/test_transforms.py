@@ -448,3 +448,11 @@ def test_only_declarative_transforms_can_be_saved(thing):
 def test_only_transforms_and_functions_can_be_compiled(thing):
     with pytest.raises(ConfigError, match="is no transform"):
         compile_transforms([thing])
+
+
+def test_keys_that_were_not_renamed_keep_their_spelling():
+    record = '{"\\u0061":1, "b":{"x":2}, "\\u00e9":3}'
+    assert apply(record, Rename(mapping={"b": "c"})) == '{"\\u0061":1,"c":{"x":2},"\\u00e9":3}'
+    assert apply(record, Flatten(field="b")) == '{"\\u0061":1,"b_x":2,"\\u00e9":3}'
+    assert apply(record, lambda r: {**r, "b": 4}) == '{"\\u0061":1,"b":4,"\\u00e9":3}'
+    assert apply(record, Rename(mapping={"a": "b", "b": "a"})) == '{"b":1,"a":{"x":2},"\\u00e9":3}'

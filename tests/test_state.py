@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from airflow.sdk import Asset
+from pydantic import JsonValue, TypeAdapter
 
 from chunkwise.state import PreviousReceipt, TaskStateStore, task_state
 
 
 class Store(dict[str, Any]):
-    """A store as Airflow's accessor shows it."""
+    """A store as Airflow's accessor shows it, as strict with its values."""
 
     def set(self, key: str, value: Any) -> None:
-        self[key] = value
+        self[key] = TypeAdapter(JsonValue).validate_python(value, strict=True)
 
     def delete(self, key: str) -> None:
         self.pop(key, None)
@@ -39,6 +41,12 @@ def test_a_value_is_kept_and_forgotten() -> None:
     assert TaskStateStore(store).get() == {"page": 7}
     state.clear()
     assert store == {"other": 1}
+
+
+def test_tuples_and_mappings_are_kept_as_lists_and_objects() -> None:
+    store = Store()
+    TaskStateStore(store).set({"parts": ((1, "etag"),), "counters": MappingProxyType({"pages": 7})})
+    assert TaskStateStore(store).get() == {"parts": [[1, "etag"]], "counters": {"pages": 7}}
 
 
 def test_below_airflow_3_3_there_is_no_store() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,7 +44,7 @@ class TaskStateStore:
     def set(self, value: Mapping[str, Any]) -> None:
         """Keep the value."""
         try:
-            self._accessor.set(KEY, dict(value))
+            self._accessor.set(KEY, plain_json(value))
             self._written = True
         except Exception as error:
             log.warning(
@@ -107,6 +108,11 @@ class PreviousReceipt:
         if self._accessor is None or not receipt["profile"]:
             return
         try:
-            self._accessor.set(RECEIPT_KEY, {name: receipt[name] for name in _COMPARED})
+            self._accessor.set(RECEIPT_KEY, plain_json({name: receipt[name] for name in _COMPARED}))
         except Exception as error:
             log.warning("the receipt cannot be kept for the next run (%s)", type(error).__name__)
+
+
+def plain_json(value: Mapping[str, Any]) -> Any:
+    """The value made of lists and dictionaries only: Airflow's API refuses tuples and other mappings."""
+    return json.loads(json.dumps(value, default=dict))

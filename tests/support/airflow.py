@@ -100,7 +100,8 @@ def _consuming(dag: Any) -> Iterator[None]:
 
     def create_with_events(**arguments: Any) -> Any:
         run, session = create(**arguments), arguments["session"]
-        found = session.scalars(select(AssetEvent).join(AssetModel).where(AssetModel.uri.in_(uris)))
+        assets = select(AssetModel.id).where(AssetModel.uri.in_(uris))
+        found = session.scalars(select(AssetEvent).where(AssetEvent.asset_id.in_(assets)))
         run.consumed_asset_events.extend(found)
         session.commit()
         return run

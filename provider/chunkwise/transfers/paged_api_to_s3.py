@@ -29,7 +29,7 @@ from chunkwise.core.units import MiB
 from chunkwise.hooks.http import ApiConnection, PagedApiHook
 from chunkwise.lineage import collect_ingest, ingest_lineage
 from chunkwise.links.s3 import S3ObjectLink
-from chunkwise.state import PreviousReceipt, task_state
+from chunkwise.state import PreviousReceipt, plain_json, task_state
 
 if TYPE_CHECKING:
     import jinja2
@@ -333,7 +333,7 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
                 # an upload that nobody would find again must not stay open
                 will_retry=state is not None and _will_retry(context),
             )
-            receipt = self._job.run().to_json()
+            receipt: dict[str, Any] = plain_json(self._job.run().to_json())
         self.log.info("%s", _summary(receipt))
         return receipt
 

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -30,7 +31,15 @@ records = st.lists(st.dictionaries(keys, values, max_size=4), max_size=6)
 def build(builder, raws):
     """As the pipeline does it: records as slices of one text that holds them all."""
     text = b"[" + b",".join(raws) + b"]"
-    return builder.build(msgspec.json.decode(text, type=list[msgspec.Raw]) if raws else [], text)
+    return built(builder, msgspec.json.decode(text, type=list[msgspec.Raw]) if raws else [], text)
+
+
+def built(builder, records, text):
+    """The lines of a batch, put together."""
+    lines = builder.build(records, text)
+    data = b"".join(lines.pieces)
+    assert lines.size == len(data)
+    return SimpleNamespace(data=data, count=lines.count, dropped=lines.dropped, rejected=lines.rejected)
 
 
 @given(records, LAYOUTS, st.booleans(), st.sampled_from(["fail", "keep", "replace"]))
@@ -93,7 +102,7 @@ def test_a_taken_key_is_seen_however_it_is_spelled(key):
 
 def test_a_taken_key_is_seen_beside_a_lone_surrogate():
     raw = rb'{"x":"\ud800","ingest_ts":1}'
-    lines = LineBuilder(STAMPS, on_conflict="replace").build([raw], raw)
+    lines = built(LineBuilder(STAMPS, on_conflict="replace"), [raw], raw)
     assert lines.data == rb'{"x":"\ud800",' + TAIL
 
 

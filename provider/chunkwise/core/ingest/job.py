@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -34,6 +33,7 @@ from chunkwise.core.ingest.checkpoint import (
 )
 from chunkwise.core.ingest.receipt import IngestReceipt
 from chunkwise.core.ingest.rejects import RejectWriter
+from chunkwise.core.ingest.sink import LineSink
 from chunkwise.core.ingest.spec import IngestSpec
 from chunkwise.core.ingest.verify import read_back
 from chunkwise.core.paging.fetcher import FetchedBatch, FetchedPage, Fetcher
@@ -43,11 +43,6 @@ from chunkwise.core.records.drift import RecordProfile, drift
 from chunkwise.core.records.lines import LineBuilder
 from chunkwise.core.records.transforms import compile_transforms
 from chunkwise.core.storage import Cut, ObjectReceipt, S3Writer, abort_saved
-
-try:
-    from isal.isal_zlib import crc32
-except ImportError:  # no wheel for this platform
-    from zlib import crc32
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +81,9 @@ class _Counters:
     rejected: int = 0
     uncompressed_bytes: int = 0
     crc32: int = 0
+
+    def take(self, sink: LineSink) -> None:
+        self.uncompressed_bytes, self.crc32 = sink.size, sink.crc32
 
     def to_json(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -229,7 +227,6 @@ class PagedIngest:
         self._cuts.clear()
         self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
-        digest = hashlib.sha256() if checkpoint is None else None
         profile, compressor = RecordProfile(), self._codec()
         stop_reason = ""
         if checkpoint is not None:
@@ -260,6 +257,7 @@ class PagedIngest:
                 )
             )
             stack.push(self._let_go)
+            sink = LineSink(writer, compressor, size=counters.uncompressed_bytes, crc=counters.crc32)
             items = stack.enter_context(fetcher.ahead())
             for item in self._watched(items, checkpoint):
                 if isinstance(item, FetchedBatch):
@@ -271,11 +269,7 @@ class PagedIngest:
                     for rejected in built.rejected:
                         rejects.put(rejected, item.page, item.first + rejected.index)
                     counters.rejected = rejects.count
-                    counters.uncompressed_bytes += len(built.data)
-                    counters.crc32 = crc32(built.data, counters.crc32)
-                    if digest is not None:
-                        digest.update(built.data)
-                    writer.write(compressor.compress(built.data))
+                    sink.put(built.pieces, built.size)
                     self._announce(writer)
                     continue
                 counters.pages = item.number
@@ -283,12 +277,13 @@ class PagedIngest:
                     stop_reason = item.stop.value
                 elif rejects.count == 0 and writer.can_checkpoint:
                     # rejected records are not saved: after the first one, a retry goes back to before it
-                    writer.write(compressor.end_member())
+                    sink.end_member()
+                    counters.take(sink)
                     cut = writer.cut()
                     if cut is not None:
                         self._cuts.append((cut, item, counters.to_json()))
                 self._save(writer)
-                self._report(counters, writer, started)
+                self._report(counters, sink, writer, started)
             if counters.records == 0 and spec.on_empty == "fail":
                 raise EmptyResult(
                     f"the API delivered no record for {destination.uri} ({counters.pages} pages,"
@@ -301,14 +296,15 @@ class PagedIngest:
                 writer.abort()
                 written = None
             else:
-                writer.write(compressor.end_member())
+                sink.end_member()
+                counters.take(sink)
                 written = writer.close()
         self._writer = None
         self.state.clear()
         return self._receipt(
             counters,
             written,
-            sha256=self._sha256(digest, written, counters),
+            sha256=self._sha256(sink, written, counters),
             stop_reason=stop_reason,
             fetcher=fetcher,
             transport=transport,
@@ -381,13 +377,13 @@ class PagedIngest:
             self.state.set(checkpoint.to_json())
             self._saved = True
 
-    def _report(self, counters: _Counters, writer: S3Writer, started: float) -> None:
+    def _report(self, counters: _Counters, sink: LineSink, writer: S3Writer, started: float) -> None:
         if self.on_progress is not None:
             self.on_progress(
                 Progress(
                     counters.pages,
                     counters.records,
-                    counters.uncompressed_bytes,
+                    sink.size,
                     writer.bytes_written,
                     self.clock() - started,
                 )
@@ -395,12 +391,12 @@ class PagedIngest:
 
     # --- after ----------------------------------------------------------------------------------------------
 
-    def _sha256(self, digest: Any, written: ObjectReceipt | None, counters: _Counters) -> str | None:
+    def _sha256(self, sink: LineSink, written: ObjectReceipt | None, counters: _Counters) -> str | None:
         """The digest of all lines. A hash state cannot be saved, so a continued run reads its own object back
         once.
         """
-        if digest is not None:
-            return str(digest.hexdigest())
+        if sink.sha256 is not None:
+            return sink.sha256
         if written is None or written.skipped:
             return None
         return read_back(

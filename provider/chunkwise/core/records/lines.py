@@ -43,9 +43,18 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The lines of one batch: ``data`` holds exactly ``count`` of them, each ended by a newline."""
+    """The lines of one batch.
 
-    data: bytes
+    :param pieces: buffers that put together are exactly ``count`` lines, each ended by a newline. They may
+        look into the page's memory.
+    :param size: their bytes.
+    :param count: of lines.
+    :param dropped: records that the transform left out.
+    :param rejected: records that could not become lines.
+    """
+
+    pieces: Sequence[bytes | memoryview]
+    size: int
     count: int
     dropped: int = 0
     rejected: Sequence[Rejected] = ()
@@ -82,8 +91,7 @@ class LineBuilder:
 
     def build(self, records: Sequence[msgspec.Raw | bytes], text: bytes | memoryview) -> Lines:
         """Lines for ``records``; ``text`` is the part of the page that holds them all, searched once for the
-        rare cases.
-        """
+        rare cases."""
         whole = bytes(text)
         if self.transform is not None:
             return self._one_by_one(records, self.transform)
@@ -91,19 +99,21 @@ class LineBuilder:
             return self._one_by_one(records, bytes)
         if b"\n" in whole or b"\r" in whole:
             records = [_LAYOUT.sub(b"", bytes(record)) for record in records]
-        if not self._tail:
-            data = b"\n".join(map(memoryview, records)) + b"\n" if records else b""
-            return Lines(data, len(records))
         pieces: list[bytes | memoryview] = []
-        tail = self._tail
+        tail, size = self._tail, 0
         for record in records:
             view = memoryview(record)
-            if view[-2] == 0x7B or view[-2] in _WHITE:
-                pieces.append(self._stamped(bytes(view), tail))
+            if not tail:
+                pieces += (view, b"\n")
+                size += len(view) + 1
+            elif view[-2] == 0x7B or view[-2] in _WHITE:
+                line = self._stamped(bytes(view), tail)
+                pieces.append(line)
+                size += len(line)
             else:
-                pieces.append(view[:-1])
-                pieces.append(tail)
-        return Lines(b"".join(pieces), len(records))
+                pieces += (view[:-1], tail)
+                size += len(view) - 1 + len(tail)
+        return Lines(pieces, size, len(records))
 
     def _may_conflict(self, text: bytes) -> bool:
         """Whether a stamp's key may stand in ``text``, as it is or spelled with escapes."""
@@ -129,7 +139,7 @@ class LineBuilder:
                     pieces.append(self._line(result))
             except (TransformFailed, StampConflict) as error:
                 rejected.append(Rejected(index, record, error))
-        return Lines(b"".join(pieces), len(pieces), dropped, rejected)
+        return Lines(pieces, sum(map(len, pieces)), len(pieces), dropped, rejected)
 
     def _line(self, record: bytes) -> bytes:
         tail = self._tail

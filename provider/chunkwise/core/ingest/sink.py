@@ -1,0 +1,84 @@
+"""From lines to compressed bytes of an upload, with what is counted on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from chunkwise.core.records.compression import Codec
+from chunkwise.core.storage import S3Writer
+from chunkwise.core.units import MiB
+
+try:
+    from isal.isal_zlib import crc32
+except ImportError:  # no wheel for this platform
+    from zlib import crc32
+
+#: Lines are hashed and compressed in blocks of so many bytes. These calls let other threads run, and each
+has to wait #: for its turn afterwards: few long ones are much faster than many short ones beside a busy
+reader. BLOCK = 2 * MiB
+
+
+class LineSink:
+    """Hash, compress and write lines.
+
+    :param writer: takes the compressed bytes.
+    :param codec: compresses.
+    :param size: bytes of lines that earlier tries wrote.
+    :param crc: CRC-32 of these.
+    """
+
+    def __init__(self, writer: S3Writer, codec: Codec, *, size: int = 0, crc: int = 0) -> None:
+        self._writer = writer
+        self._codec = codec
+        self._size = size
+        self._crc = crc
+        # a hash state cannot be saved: a continued run has none
+        self._digest = None if size else hashlib.sha256()
+        self._waiting: list[bytes | memoryview] = []
+        self._held = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines so far."""
+        return self._size + self._held
+
+    @property
+    def crc32(self) -> int:
+        """CRC-32 of all lines, after :meth:`flush`."""
+        return self._crc
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest of all lines, after :meth:`flush`; ``None`` in a continued run."""
+        return None if self._digest is None else self._digest.hexdigest()
+
+    def put(self, pieces: Iterable[bytes | memoryview], size: int) -> None:
+        """Take lines, in pieces that together have ``size`` bytes."""
+        self._waiting.extend(pieces)
+        self._held += size
+        if self._held >= BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compress what waits."""
+        if not self._held:
+            return
+        block = b"".join(self._waiting)
+        self._waiting.clear()
+        self._held = 0
+        self._size += len(block)
+        self._crc = crc32(block, self._crc)
+        if self._digest is not None:
+            self._digest.update(block)
+        self._write(self._codec.compress(block))
+
+    def end_member(self) -> None:
+        """Compress what waits, and end the compressed member with it."""
+        self.flush()
+        self._write(self._codec.end_member())
+
+    def _write(self, data: Any) -> None:
+        if data:
+            self._writer.write(data)

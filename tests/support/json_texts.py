@@ -103,16 +103,16 @@ def pairs(text):
     )
 
 
-def raw_values(text):
-    """The text of each value of an object, by a scan of its own: strings, brackets, what is between them."""
+def raw_members(text):
+    """The text of each key and value of an object, by a scan of strings, brackets and what is between."""
     if isinstance(text, bytes):
         text = text.decode()
     tokens = re.finditer(r'"(?:[^"\\]|\\.)*"|[\[\]{}:,]', text, re.DOTALL)
-    found, depth, start, key = {}, 0, None, None
+    found, depth, start, key = [], 0, None, None
     for token in tokens:
         sign = token.group()
         if depth == 1 and start is not None and sign in (",", "}"):
-            found[key] = text[start : token.start()].strip(" \t\r\n")
+            found.append((key, text[start : token.start()].strip(" \t\r\n")))
             start = None
         if sign in ("{", "["):
             depth += 1
@@ -121,5 +121,10 @@ def raw_values(text):
         elif depth == 1 and sign == ":" and start is None:
             start = token.end()
         elif depth == 1 and sign[0] == '"' and start is None:
-            key = json.loads(sign)
+            key = sign
     return found
+
+
+def raw_values(text):
+    """The text of each value of an object, by its key."""
+    return {json.loads(key): value for key, value in raw_members(text)}

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -314,7 +315,7 @@ CASTS = [
 def test_casts_neither_guess_nor_lose(to, value, wanted):
     transform = Cast(fields=["x"], to=to)
     if wanted is None:
-        fails(f'{{"x":{value}}}', transform, match=f"Cast, field 'x': .* cannot become a {to}")
+        fails(f'{{"x":{value}}}', transform, match=f"Cast, field 'x': .* cannot become an? {to}")
     else:
         assert apply(f'{{"x":{value}}}', transform) == f'{{"x":{wanted}}}'
 
@@ -327,7 +328,9 @@ def test_cast_numbers_are_the_numbers(number, to):
     try:
         out = json.loads(apply(f'{{"x":"{text}"}}', Cast(fields=["x"], to=to)), parse_float=Decimal)["x"]
     except TransformFailed:
-        assert (to == "integer" and number % 1 != 0) or (to == "float" and abs(number) > Decimal("1.7e308"))
+        assert (to == "integer" and Fraction(number).denominator > 1) or (
+            to == "float" and abs(number) > Decimal("1.7e308")
+        )
         return
     if to == "float":
         assert float(out) == float(text)

@@ -30,16 +30,17 @@ def compile_function(function: RecordFunction) -> Step:
 
     The function gets a ``dict`` of its own (integers of any size, numbers with a fraction as ``float``) and
     may change and return it, or return another. A value that is what it was, in type, content and order,
-    keeps its bytes, also when it was moved to another key. Any other value is encoded: ``date`` and
-    ``datetime`` in ISO 8601, ``Decimal`` as a number with its digits.
+    keeps its bytes, also when it was moved to another key, and also inside an object that changed elsewhere.
+    A list that changed anywhere is encoded as a whole. So is any other new value: ``date`` and ``datetime``
+    in ISO 8601, ``Decimal`` as a number with its digits.
 
     :raises TransformFailed: by the step: the function raised, or returned something that is no JSON object.
     """
     name = _name(function)
 
     def step(record: RawObject) -> RawObject | None:
-        given = {key: _decode(record.value(key) or b"", name) for key in record}
-        before = _Before(given)
+        given = _values(record, name)
+        before = _Before(record, given, name)
         try:
             result = function(given)
         except ChunkwiseError as error:
@@ -53,18 +54,19 @@ def compile_function(function: RecordFunction) -> Step:
             return None
         if not isinstance(result, dict):
             raise TransformFailed(f"{name} returned a {type(result).__name__}, not a dict or None")
-        members = [(key, *before.origin(key, value, name)) for key, value in result.items()]
-        if [(key, key, None) for key in record] != members:
-            record.replace(members)
+        before.become(result)
         return record
 
     return step
 
 
 class _Before:
-    """What the values of a record were before a function had them."""
+    """An object, and what the values of its members were before a function had them."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(self, record: RawObject, given: Mapping[str, Any], name: str, path: str = "") -> None:
+        self._record = record
+        self._name = name
+        self._path = path
         self._prints = {key: _print(value) for key, value in given.items()}
         # objects that are kept alive here, so that an id stands for one of them only
         self._values = dict(given)
@@ -72,19 +74,44 @@ class _Before:
             id(value): key for key, value in given.items() if isinstance(value, str | float | list | dict)
         }
 
-    def origin(self, key: object, value: Any, name: str) -> tuple[str | None, bytes | None]:
+    def become(self, result: Mapping[Any, Any]) -> None:
+        """Make the object what the function returned.
+
+        :raises TransformFailed: a value has no JSON text.
+        """
+        members = [(key, *self._origin(key, value)) for key, value in result.items()]
+        if [(key, key, None) for key in self._record] != members:
+            self._record.replace(members)
+
+    def _origin(self, key: object, value: Any) -> tuple[str | None, bytes | None]:
         """The key under which the value stood unchanged and nothing, or nothing and its text."""
         if not isinstance(key, str):
-            raise TransformFailed(f"{name} returned a key that is a {type(key).__name__}, not a string")
+            raise TransformFailed(f"{self._name} returned a key that is a {type(key).__name__}, not a string")
         found = _print(value)
         if found is not None:
             for before in (key, self._keys.get(id(value))):
                 if before is not None and self._prints.get(before) == found:
                     return before, None
+        path = f"{self._path}.{key}" if self._path else key
+        old = self._record.value(key) or b""
         try:
+            if isinstance(value, dict) and old[:1] == b"{":
+                return None, self._changed_inside(old, value, path)
             return None, _encode(value)
+        except RecursionError:
+            raise TransformFailed(f"{self._name}, field {path!r}: the value is nested too deeply") from None
         except _NotJson as error:
-            raise TransformFailed(f"{name}, field {key!r}: {error}") from None
+            raise TransformFailed(f"{self._name}, field {path!r}: {error}") from None
+
+    def _changed_inside(self, old: bytes, value: dict[Any, Any], path: str) -> bytes:
+        """The text of an object that changed, with the bytes of what did not change in it."""
+        inner = RawObject(old)
+        _Before(inner, _values(inner, self._name), self._name, path).become(value)
+        return inner.encode()
+
+
+def _values(record: RawObject, name: str) -> dict[str, Any]:
+    return {key: _decode(record.value(key) or b"", name) for key in record}
 
 
 def _print(value: Any) -> bytes | None:

@@ -52,13 +52,15 @@ class Cast(ValueTransform):
             "boolean": _boolean,
         }[self.to]
 
+        kind = "an integer" if self.to == "integer" else f"a {self.to}"
+
         def change(value: bytes) -> bytes:
             if value[:1] in b"{[":
-                raise ValueError(f"cannot become a {self.to}")
+                raise ValueError(f"cannot become {kind}")
             try:
                 return cast(value)
             except _NoCast:
-                raise ValueError(f"cannot become a {self.to} without a guess or a loss") from None
+                raise ValueError(f"cannot become {kind} without a guess or a loss") from None
 
         return change
 

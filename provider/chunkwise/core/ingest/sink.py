@@ -15,9 +15,9 @@ try:
 except ImportError:  # no wheel for this platform
     from zlib import crc32
 
-#: Lines are hashed and compressed in blocks of so many bytes. These calls let other threads run, and each
-has to wait #: for its turn afterwards: few long ones are much faster than many short ones beside a busy
-reader. BLOCK = 2 * MiB
+#: Lines are hashed and compressed in blocks of so many bytes. These calls let other threads run, and each has
+#: to wait for its turn afterwards: few long ones are much faster than many short ones beside a busy reader.
+BLOCK = 2 * MiB
 
 
 class LineSink:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import Asset, AssetAlias, get_current_context
 
 from chunkwise.core.paging import PageNumberPaginator, SinglePagePaginator, paginator_to_json
 from chunkwise.transfers import paged_api_to_s3
@@ -269,36 +269,88 @@ def test_an_api_without_a_connection(api: Api, run_dag: Run, ls_bucket: str) -> 
     assert run_dag(it, logical_date=DAY).returned("ingest")["records"] == 3
 
 
-def test_a_killed_task_leaves_nothing(api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str) -> None:
-    """``on_kill``, which Airflow calls on SIGTERM, ends the run and aborts its upload."""
-    api(records=800, record_bytes=20_000)
-    seen = []
+def test_openlineage_learns_what_was_read_and_written(api: Api, run_dag: Run, ls_bucket: str) -> None:
+    """The facets that its listener asks the task for, after the task."""
+    server = api(records=7)
+    facets = []
 
-    def kill_in_the_middle(record: dict[str, Any]) -> dict[str, Any]:
-        seen.append(record["ordinal"])
-        if record["ordinal"] == 500:
-            assert open_uploads(localstack, ls_bucket) != []
-            task.on_kill()
-        return record
+    def ask(context: Any, _result: Any) -> None:
+        facets.append(context["task"].get_openlineage_facets_on_complete(context["ti"]))
 
     with dag() as it:
-        task = ingest(
+        ingest(ls_bucket, post_execute=ask)
+    receipt = run_dag(it, logical_date=DAY).returned("ingest")
+    (lineage,) = facets
+    assert [(item.namespace, item.name) for item in lineage.inputs] == [(server.url, "/v1/variants")]
+    (output,) = lineage.outputs
+    assert (output.namespace, output.name) == (f"s3://{ls_bucket}", "date=2023-12-21/variants.jsonl.gz")
+    statistics = output.outputFacets["outputStatistics"]
+    assert (statistics.rowCount, statistics.size) == (7, receipt["bytes"])
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_killed_task_leaves_nothing_but_what_a_retry_goes_on_with(
+    api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str, retries: int
+) -> None:
+    """``on_kill``, which Airflow calls on SIGTERM, ends the run; without a retry it aborts the upload."""
+    api(records=800, record_bytes=20_000)
+    seen: list[int] = []
+    left_open: list[list[str]] = []
+
+    def kill_once(record: dict[str, Any]) -> dict[str, Any]:
+        seen.append(record["ordinal"])
+        if seen.count(500) == 1 and record["ordinal"] == 500:
+            assert open_uploads(localstack, ls_bucket) == ["killed.jsonl"]
+            get_current_context()["task"].on_kill()
+        return record
+
+    def look(_context: Any) -> None:
+        left_open.append(open_uploads(localstack, ls_bucket))
+
+    with dag() as it:
+        ingest(
             ls_bucket,
-            transform=kill_in_the_middle,
+            transform=kill_once,
             compression="none",
             s3_key="killed.jsonl",
-            part_size=5 * MIB,
+            retries=retries,
+            retry_delay=timedelta(0),
+            on_retry_callback=look,
+            on_failure_callback=look,
         )
-    run_of = paged_api_to_s3.PagedIngest.run
+    ran = run_dag(it, logical_date=DAY)
+    if retries:
+        assert ran.states == {"ingest": "success"}
+        assert left_open == [["killed.jsonl"]]
+        assert ran.returned("ingest")["resumed_at_page"] > 1
+        assert len(records(localstack, ran.returned("ingest")["uri"])) == 800
+    else:
+        assert ran.states == {"ingest": "failed"}
+        assert left_open == [[]]
+        assert keys(localstack, ls_bucket) == []
+        assert 500 <= max(seen) < 799
+    assert open_uploads(localstack, ls_bucket) == []
 
-    def run(job: paged_api_to_s3.PagedIngest) -> Any:
-        task._job = job  # Airflow runs a copy of the task, whose handler is not at hand here
-        return run_of(job)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paged_api_to_s3.PagedIngest, "run", run)
-        ran = run_dag(it, logical_date=DAY)
-    assert ran.states == {"ingest": "failed"}
-    assert 500 <= max(seen) < 799
-    assert keys(localstack, ls_bucket) == []
+def test_a_task_whose_time_is_over_goes_on_in_its_next_try(
+    api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str
+) -> None:
+    """With ``execution_timeout`` a long ingest comes in instalments, into the same upload."""
+    server = api(records=3_000, record_bytes=20_000, delay_ms=60)
+    with dag() as it:
+        ingest(
+            ls_bucket,
+            compression="none",
+            s3_key="long.jsonl",
+            execution_timeout=timedelta(seconds=2),
+            retries=20,
+            retry_delay=timedelta(0),
+        )
+    ran = run_dag(it, logical_date=DAY)
+    assert ran.states == {"ingest": "success"}
+    assert ran.tries["ingest"] > 1
+    assert ran.returned("ingest")["resumed_at_page"] > 5
+    assert server.requests()["/v1/variants"] < 60 * ran.tries["ingest"]
+    ordinals = [record["ordinal"] for record in records(localstack, ran.returned("ingest")["uri"])]
+    assert ordinals == list(range(3_000))
     assert open_uploads(localstack, ls_bucket) == []

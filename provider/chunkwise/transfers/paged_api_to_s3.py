@@ -61,10 +61,13 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
     as the task's ``retries`` say.
 
     **Resuming.** On Airflow 3.3 and later a retry goes on after the last page that was safe on S3, in the
-    same multipart upload, also when the worker was killed; before 3.3, or when the job has changed or the API
-    no longer knows the cursor, it starts again and aborts the old upload. An upload that no retry follows is
-    aborted; give the bucket a lifecycle rule ``AbortIncompleteMultipartUpload`` for the one that is killed in
-    its very last try.
+    same multipart upload, also when the worker was killed or ``execution_timeout`` ended the try. Before 3.3,
+    or when the job has changed or the API no longer knows the cursor, it starts again and aborts the old
+    upload. The stamps are part of the job: a retry keeps ``ingest_ts``, a cleared run starts again. After the
+    last try nothing stays open. Two things no task can clean up: its own upload when it is killed by ``kill
+    -9`` in its last try, and when somebody marks it as failed while retries are left, which looks like the
+    shutdown of a worker. The next run of the same task instance aborts it; so does a lifecycle rule
+    ``AbortIncompleteMultipartUpload``, which every bucket should have.
 
     **Memory and cost.** ``parts_in_flight`` x ``part_size`` and a few pages' worth of records, whatever the
     size of the result. One S3 request per ``part_size`` compressed bytes, and two more.
@@ -130,7 +133,8 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         (templated)
     :param requests_in_flight: pages asked for at once, where the paginator can foretell them (offset, page
         number).
-    :param part_size: bytes of a part of the upload, at least 5 MiB.
+    :param part_size: bytes of a part of the upload, at least 5 MiB. A retry can go on from the end of a page
+        at which 5 MiB or more wait for their part to be full: leave room for a compressed page above 5 MiB.
     :param parts_in_flight: parts uploaded at once.
     :param metadata: user metadata of the object. (templated)
     :param extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
@@ -310,7 +314,10 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         return receipt
 
     def on_kill(self) -> None:
-        """End at once. The upload is aborted, unless a retry is to go on with it."""
+        """End soon: a person stopped the task, its time is over or its worker shuts down.
+
+        The upload is aborted, unless a retry is to go on with it.
+        """
         job = self._job
         if job is not None:
             job.kill()

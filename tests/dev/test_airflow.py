@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tests.support.airflow_env  # noqa: F401  # isort: skip  # before anything imports Airflow
-
 import contextlib
 import socket
 from pathlib import Path

@@ -91,7 +91,8 @@ class LineBuilder:
 
     def build(self, records: Sequence[msgspec.Raw | bytes], text: bytes | memoryview) -> Lines:
         """Lines for ``records``; ``text`` is the part of the page that holds them all, searched once for the
-        rare cases."""
+        rare cases.
+        """
         whole = bytes(text)
         if self.transform is not None:
             return self._one_by_one(records, self.transform)

@@ -17,7 +17,7 @@ except ImportError:  # no wheel for this platform
 
 #: Lines are hashed and compressed in blocks of so many bytes. These calls let other threads run, and each has
 #: to wait for its turn afterwards: few long ones are much faster than many short ones beside a busy reader.
-BLOCK = 2 * MiB
+BLOCK = MiB
 
 
 class LineSink:

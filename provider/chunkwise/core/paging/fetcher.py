@@ -115,7 +115,7 @@ class FetchOptions:
     non_finite: NonFinite = "fail"
     null_is_empty: bool = False
     requests_in_flight: int = 1
-    prefetch_bytes: int = 2 * MiB
+    prefetch_bytes: int = 8 * MiB
 
 
 class Fetcher:

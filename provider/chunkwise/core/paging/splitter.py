@@ -70,7 +70,7 @@ class SplitLimits:
     :param envelope: everything of a page but its records.
     """
 
-    window: int = 512 * KiB
+    window: int = 256 * KiB
     record: int = 64 * MiB
     envelope: int = 8 * MiB
 

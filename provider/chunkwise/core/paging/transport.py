@@ -127,6 +127,7 @@ class Transport:
         self._rng = rng
         self._clock = clock
         self._on_retry = on_retry
+        self._environments: dict[Origin, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._refreshed = 0
@@ -270,7 +271,7 @@ class Transport:
             locations.append(response.headers.pop("location", None) if follow else None)
 
         prepared.register_hook("response", take_location)  # type: ignore[no-untyped-call]
-        settings = session.merge_environment_settings(prepared.url, {}, True, session.verify, None)
+        settings = self._environment(session, call, str(prepared.url))
         if self._rate_limit is not None:
             self._rate_limit.acquire(self._sleep)
         failure: PagingError | ConfigError | None
@@ -284,6 +285,14 @@ class Transport:
             return response, locations[-1]
         # outside of the except block: the errors of requests hold whole URLs, and must not be chained
         raise failure
+
+    def _environment(self, session: requests.Session, call: Call, url: str) -> Mapping[str, Any]:
+        """Proxies and certificates as the environment has them, looked up once for each origin."""
+        settings = self._environments.get(call.origin)
+        if settings is None:
+            settings = session.merge_environment_settings(url, {}, True, session.verify, None)
+            self._environments[call.origin] = settings
+        return settings
 
     def _describe(self, call: Call, error: BaseException) -> PagingError | ConfigError:
         connect, read = self._timeout

@@ -1,6 +1,13 @@
 """What all tests share."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# A shell starts its background jobs with SIGINT ignored, and processes hand that down: tests of Ctrl-C would
+# wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # airflow_env first: its settings must be there before anything imports Airflow
 pytest_plugins = [

@@ -97,6 +97,8 @@ def test_the_next_try_goes_on_in_the_same_upload(job):
         undisturbed.crc32,
         undisturbed.uncompressed_bytes,
     )
+    for name in ("records", "mean_bytes", "max_bytes", "keys"):
+        assert receipt.profile[name] == undisturbed.profile[name]
     job.check()
 
 

@@ -36,12 +36,14 @@ class Checkpoint:
     :param fetch: where the paged read stands.
     :param upload: the open upload.
     :param counters: what was counted so far.
+    :param profile: what the records looked like so far.
     """
 
     fingerprint: Mapping[str, str]
     fetch: FetchState
     upload: SavedUpload
     counters: Mapping[str, Any]
+    profile: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -51,6 +53,7 @@ class Checkpoint:
             "fetch": self.fetch.to_json(),
             "upload": self.upload.to_json(),
             "counters": dict(self.counters),
+            "profile": dict(self.profile),
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class Checkpoint:
                 fetch=FetchState.from_json(members["fetch"]),
                 upload=SavedUpload.from_json(members["upload"]),
                 counters=members["counters"],
+                profile=members["profile"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"a saved ingest that can't be read: {error!r}") from None

@@ -120,7 +120,7 @@ class PagedIngest:
     _announced: bool = False
     _saved: bool = False
     _fingerprint: dict[str, str] = field(default_factory=dict)
-    _cuts: deque[tuple[Cut, FetchedPage, dict[str, int]]] = field(default_factory=deque)
+    _cuts: deque[tuple[Cut, FetchedPage, dict[str, int], dict[str, Any]]] = field(default_factory=deque)
     _killed: bool = False
 
     def run(self) -> IngestReceipt:
@@ -227,7 +227,8 @@ class PagedIngest:
         self._cuts.clear()
         self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
-        profile, compressor = RecordProfile(), self._codec()
+        profile = RecordProfile() if checkpoint is None else RecordProfile.restore(checkpoint.profile)
+        compressor = self._codec()
         stop_reason = ""
         if checkpoint is not None:
             log.info(
@@ -281,7 +282,7 @@ class PagedIngest:
                     counters.take(sink)
                     cut = writer.cut()
                     if cut is not None:
-                        self._cuts.append((cut, item, counters.to_json()))
+                        self._cuts.append((cut, item, counters.to_json(), profile.state()))
                 self._save(writer)
                 self._report(counters, sink, writer, started)
             if counters.records == 0 and spec.on_empty == "fail":
@@ -366,13 +367,17 @@ class PagedIngest:
     def _save(self, writer: S3Writer) -> None:
         """Keep the last checkpoint whose parts have arrived."""
         while self._cuts:
-            cut, page, counters = self._cuts[0]
+            cut, page, counters, profile = self._cuts[0]
             upload = writer.saved(cut)
             if upload is None:
                 return
             self._cuts.popleft()
             checkpoint = Checkpoint(
-                fingerprint=self._fingerprint, fetch=page.state, upload=upload, counters=counters
+                fingerprint=self._fingerprint,
+                fetch=page.state,
+                upload=upload,
+                counters=counters,
+                profile=profile,
             )
             self.state.set(checkpoint.to_json())
             self._saved = True

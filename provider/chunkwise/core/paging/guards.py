@@ -209,6 +209,7 @@ class RunGuard:
             "records": self.records,
             "size": self.size,
             "total": self._total,
+            "warnings": list(self.warnings),
             "requests": list(self._last_requests),
             "pages": list(self._last_pages),
         }
@@ -216,6 +217,7 @@ class RunGuard:
     def recall(self, state: dict[str, Any]) -> None:
         """The inverse of :meth:`remember`."""
         self.records, self.size, self._total = state["records"], state["size"], state["total"]
+        self.warnings = list(state["warnings"])
         self._requests, self._pages = dict(state["requests"]), dict(state["pages"])
         self._last_requests.extend(self._requests.items())
         self._last_pages.extend(self._pages.items())

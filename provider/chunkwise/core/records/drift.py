@@ -64,6 +64,22 @@ class RecordProfile:
             "keys_sampled": self.sampled,
         }
 
+    def state(self) -> dict[str, Any]:
+        """All of it, JSON-able, for a later try; see :meth:`restore`."""
+        return {
+            "records": self.records,
+            "total_bytes": self.total_bytes,
+            "max_bytes": self.max_bytes,
+            "sampled": self.sampled,
+            "keys": list(self._keys),
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> RecordProfile:
+        """The profile that :meth:`state` was taken of."""
+        members = {name: value for name, value in state.items() if name != "keys"}
+        return cls(**members, _keys=dict.fromkeys(state["keys"]))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftReport:

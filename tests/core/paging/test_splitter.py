@@ -193,6 +193,7 @@ def test_likely_cuts_are_right_so_that_the_slow_scan_is_rare(monkeypatch):
         (b'{"items":[],"x":"\xff"}', InvalidPage, "UTF-8"),
         (b'{"items":[{"a":1}],"items":[{"b":2}]}', InvalidPage, "twice"),
         (b'{"items":[{"a":"\n"}]}', InvalidPage, "record 0"),
+        (b'{"items":[],"items":[{"b":2}]}', InvalidPage, "twice"),
         (b'{"items":[]}trailing', InvalidPage, ""),
         (b'{"items":[{"a":' + b"[" * 5000 + b"]" * 5000 + b"}]}", InvalidPage, "nested"),
     ],

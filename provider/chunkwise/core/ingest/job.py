@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -177,7 +176,13 @@ class PagedIngest:
         if destination.on_exists == "fail":
             raise ObjectExists(f"{destination.uri} exists already, and on_exists is 'fail'; nothing was read")
         log.info("%s exists already, and on_exists is 'skip': nothing to do", destination.uri)
-        return self._skipped()
+        return IngestReceipt(
+            uri=destination.uri,
+            stop_reason="object_exists",
+            skipped=True,
+            peak_rss=memory.peak_rss(),
+            memory_limit=memory.memory_limit(),
+        )
 
     def _checkpoint(self) -> Checkpoint | None:
         saved = self.state.get()
@@ -467,36 +472,6 @@ class PagedIngest:
             seconds=round(seconds, 3),
             peak_rss=peak,
             memory_limit=limit,
-        )
-
-    def _skipped(self) -> IngestReceipt:
-        """A receipt for work that was not done because its object is there."""
-        return IngestReceipt(
-            uri=self.spec.destination.uri,
-            records=0,
-            pages=0,
-            bytes=0,
-            uncompressed_bytes=0,
-            etag=None,
-            version_id=None,
-            sha256=None,
-            crc32=f"{zlib.crc32(b''):08x}",
-            parts=0,
-            stop_reason="object_exists",
-            declared_total=None,
-            dropped=0,
-            rejected=0,
-            quarantine_uri=None,
-            retries=0,
-            retry_wait_seconds=0.0,
-            resumed_at_page=None,
-            skipped=True,
-            profile={},
-            drift=None,
-            warnings=[],
-            seconds=0.0,
-            peak_rss=memory.peak_rss(),
-            memory_limit=memory.memory_limit(),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -12,6 +12,7 @@ class IngestReceipt:
     """What was read and what was written. JSON-able, and never holds data.
 
     :param uri: the object, ``None`` when none was written.
+    :param stop_reason: why the run ended: a :class:`~chunkwise.core.paging.StopReason`, or ``"object_exists"``.
     :param records: lines of the object.
     :param pages: pages read, in all tries.
     :param bytes: size of the object.
@@ -22,7 +23,6 @@ class IngestReceipt:
         do not.
     :param crc32: CRC-32 of the uncompressed lines, eight hex digits.
     :param parts: parts of the upload, 0 for a single request.
-    :param stop_reason: why the run ended, a :class:`~chunkwise.core.paging.StopReason`.
     :param declared_total: records that the API declared.
     :param dropped: records that a transform left out.
     :param rejected: records in quarantine.
@@ -40,30 +40,30 @@ class IngestReceipt:
     """
 
     uri: str | None
-    records: int
-    pages: int
-    bytes: int
-    uncompressed_bytes: int
-    etag: str | None
-    version_id: str | None
-    sha256: str | None
-    crc32: str
-    parts: int
     stop_reason: str
-    declared_total: int | None
-    dropped: int
-    rejected: int
-    quarantine_uri: str | None
-    retries: int
-    retry_wait_seconds: float
-    resumed_at_page: int | None
-    skipped: bool
-    profile: Mapping[str, Any]
-    drift: Mapping[str, Any] | None
-    warnings: Sequence[str]
-    seconds: float
-    peak_rss: int
-    memory_limit: int | None
+    records: int = 0
+    pages: int = 0
+    bytes: int = 0
+    uncompressed_bytes: int = 0
+    etag: str | None = None
+    version_id: str | None = None
+    sha256: str | None = None
+    crc32: str = "00000000"
+    parts: int = 0
+    declared_total: int | None = None
+    dropped: int = 0
+    rejected: int = 0
+    quarantine_uri: str | None = None
+    retries: int = 0
+    retry_wait_seconds: float = 0.0
+    resumed_at_page: int | None = None
+    skipped: bool = False
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    drift: Mapping[str, Any] | None = None
+    warnings: Sequence[str] = ()
+    seconds: float = 0.0
+    peak_rss: int = 0
+    memory_limit: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""

@@ -20,8 +20,9 @@ from chunkwise.core.paging.capabilities import (
 )
 from chunkwise.core.paging.guards import Caps, ErrorRule, Guards, RunGuard
 from chunkwise.core.paging.model import Page, PageRequest, Paginator, Stop, StopReason
+from chunkwise.core.paging.page_json import NonFinite
 from chunkwise.core.paging.prefetch import Prefetch
-from chunkwise.core.paging.splitter import NonFinite, RecordBatch, RecordSplitter, SplitHints, SplitLimits
+from chunkwise.core.paging.splitter import RecordBatch, RecordSplitter, SplitHints, SplitLimits
 from chunkwise.core.paging.transport import Transport
 from chunkwise.core.selector import Selector
 from chunkwise.core.units import MiB

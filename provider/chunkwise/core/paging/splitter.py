@@ -9,35 +9,33 @@ like. Where no likely cut can be proved the window is scanned bracket by bracket
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
 from chunkwise.core.errors import BodyTruncated, InvalidPage, RecordNotObject, RecordsNotFound
+from chunkwise.core.paging.page_json import (
+    WHITE,
+    NonFinite,
+    check_record,
+    check_utf8,
+    decode_or_none,
+    decode_page,
+)
 from chunkwise.core.paging.scan import elements, shallowest_comma
 from chunkwise.core.selector import MISSING, Selector
 from chunkwise.core.units import KiB, MiB
 
-_WHITE = b" \t\r\n"
-_UTF8_PIECE = 16 * KiB
 _BOM = b"\xef\xbb\xbf"
-_RAW = msgspec.json.Decoder(msgspec.Raw)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_ENVELOPE = msgspec.json.Decoder(Any, float_hook=Decimal)
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
-_POSITION = re.compile(r"\(byte (\d+)\)")
 _FIRST_KEY = re.compile(rb'\{\s*"(?:[^"\\]|\\.){0,200}"\s*:')
-_NON_FINITE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN')
-
-NonFinite = Literal["fail", "null"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ class RecordSplitter:
             window.fill(self.readinto)
             batch, next_start, ended = self._take(window)
             if batch is not None:
-                _check_utf8(batch.text)
+                check_utf8(batch.text)
                 self.count += len(batch.records)
                 self.last_record = bytes(batch.records[-1])
                 yield batch
@@ -151,7 +149,7 @@ class RecordSplitter:
                 window = window.rest(next_start, 2 * len(window.data))
             else:
                 window = window.rest(next_start, self._capacity())
-        self.envelope = self._decode_envelope(head_text + b"]" + self._tail(window, next_start))
+        self.envelope = self._emptied(head_text + b"]" + self._tail(window, next_start))
 
     # --- the way to the first record ------------------------------------------------------------------------
 
@@ -187,12 +185,12 @@ class RecordSplitter:
 
     def _array_start(self, window: _Window, keys: tuple[str, ...], searched: int) -> tuple[int | None, int]:
         if not keys:
-            text = window.data[1 : window.size].lstrip(_WHITE)
+            text = window.data[1 : window.size].lstrip(WHITE)
             return (window.size - len(text) + 1, 0) if text[:1] == b"[" else (None, 0)
         pattern = re.compile(re.escape(json.dumps(keys[-1], ensure_ascii=False).encode()) + rb"\s*:\s*\[")
         for match in pattern.finditer(window.data, searched, window.size):
             closed = bytes(window.data[1 : match.end()]) + b"]" + b"}" * len(keys)
-            if self.records.get(_decode_or_none(closed)) == []:
+            if self.records.get(decode_or_none(closed)) == []:
                 return match.end(), searched
         # a candidate may begin in what was read and end in what was not
         return None, max(searched, window.size - 4 * KiB)
@@ -200,9 +198,9 @@ class RecordSplitter:
     def _whole(self, window: _Window) -> Iterator[RecordBatch]:
         """A page that could not be streamed: its selector is an expression, or it is small, or wrong."""
         text = bytes(window.data[1 : window.size])
-        _check_utf8(text)
+        check_utf8(text)
         if self.records.keys is None:
-            document = self.envelope = self._decode_envelope(text)
+            document = self.envelope = decode_page(text, self.non_finite)
             values: Any = self.records.get(document)
             self._require_array(values, document)
             raws: list[msgspec.Raw | bytes] = [_ENCODER.encode(value) for value in values or ()]
@@ -219,7 +217,7 @@ class RecordSplitter:
 
     def _whole_by_keys(self, text: bytes, keys: tuple[str, ...]) -> list[msgspec.Raw | bytes]:
         """Descend key by key with the bytes of every value kept (a key may be spelled with escapes)."""
-        document = self.envelope = self._decode_envelope(text)
+        document = self.envelope = decode_page(text, self.non_finite)
         values = self.records.get(document)
         self._require_array(values, document)
         if not values:
@@ -258,7 +256,7 @@ class RecordSplitter:
         data, size = window.data, window.size
         if self.count == 0:
             start = 1
-            while start < size and data[start] in _WHITE:
+            while start < size and data[start] in WHITE:
                 start += 1
             if start < size and data[start] == 0x5D:
                 return None, start + 1, True
@@ -356,14 +354,14 @@ class RecordSplitter:
             return None, 1, False
         raws: list[msgspec.Raw | bytes] = []
         for index, (start, end) in enumerate(found.spans):
-            raws.append(self._check_record(bytes(memoryview(data)[start:end]), self.count + index))
+            raws.append(check_record(bytes(memoryview(data)[start:end]), self.count + index, self.non_finite))
         self._learn(raws[0], max(end - start for start, end in found.spans))
         batch = RecordBatch(raws, b"\n".join(bytes(raw) for raw in raws))
         if found.end is not None:
             return batch, found.end + 1, True
         last = found.spans[-1][1]
         comma = data.find(b",", last, size)
-        if comma < 0 or bytes(data[last:comma]).strip(_WHITE):
+        if comma < 0 or bytes(data[last:comma]).strip(WHITE):
             # the comma has not been read yet: leave the last record for the next window
             if len(raws) == 1:
                 return None, 1, False
@@ -372,39 +370,11 @@ class RecordSplitter:
         return batch, comma + 1, False
 
     def _stray(self, data: bytearray, position: int, size: int, index: int) -> NoReturn:
-        text = bytes(data[position : min(size, position + 64 * KiB)]).lstrip(_WHITE + b",")
+        text = bytes(data[position : min(size, position + 64 * KiB)]).lstrip(WHITE + b",")
         place = f"record {self.count + index} of the page"
         if text[:1] in b'"-0123456789tfn' and text:
             raise RecordNotObject(f"{place} is not a JSON object")
         raise InvalidPage(f"the records array is not valid JSON at {place}")
-
-    def _check_record(self, raw: bytes, index: int) -> bytes:
-        """Validate what the fast parser refused; it knows neither lone surrogates nor deep nesting."""
-        try:
-            _RAW.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            pass
-        else:
-            if raw[:1] != b"{":
-                raise RecordNotObject(f"record {index} of the page is not a JSON object")
-            return raw
-        _check_utf8(raw)
-        try:
-            json.loads(str(raw, "utf-8"), parse_constant=_refuse_constant, parse_int=str, parse_float=str)
-        except _NonFiniteFound as found:
-            if self.non_finite == "null":
-                return _NON_FINITE.sub(lambda token: token[0] if token[0][:1] == b'"' else b"null", raw)
-            raise InvalidPage(
-                f"record {index} of the page holds {found}, which is no JSON; non_finite='null' makes it null"
-            ) from None
-        except RecursionError:
-            raise InvalidPage(f"record {index} of the page is nested too deeply") from None
-        except ValueError as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "not valid JSON"
-            raise InvalidPage(f"record {index} of the page is not valid JSON: {reason}") from None
-        if raw[:1] != b"{":
-            raise RecordNotObject(f"record {index} of the page is not a JSON object")
-        return raw
 
     # --- everything but the records -------------------------------------------------------------------------
 
@@ -421,93 +391,25 @@ class RecordSplitter:
                 )
         return tail
 
-    def _decode_envelope(self, text: bytes) -> Any:
-        _check_utf8(text)
-        try:
-            document = _ENVELOPE.decode(text)
-        except RecursionError:
-            raise InvalidPage("the page is nested too deeply") from None
-        except msgspec.DecodeError as error:
-            document = self._decode_envelope_slowly(text, at_end=_at_end(error, text))
-        streamed = self.records.keys is not None and self.count
-        if streamed and self.records.get(document) != []:
+    def _emptied(self, text: bytes) -> Any:
+        """The page without its records; ``text`` has an empty array in their place."""
+        document = decode_page(text, self.non_finite)
+        if self.records.get(document) != []:
             raise InvalidPage(f"the page holds records_path {self.records} twice")
         return document
-
-    def _decode_envelope_slowly(self, text: bytes, *, at_end: bool) -> Any:
-        constant = (lambda _: None) if self.non_finite == "null" else _refuse_constant
-        try:
-            return json.loads(str(text, "utf-8"), parse_float=Decimal, parse_constant=constant)
-        except _NonFiniteFound as found:
-            raise InvalidPage(
-                f"the page holds {found}, which is no JSON; non_finite='null' makes it null"
-            ) from None
-        except json.JSONDecodeError as error:
-            if not text.strip(_WHITE):
-                raise BodyTruncated("the body is empty") from None
-            if at_end:
-                raise BodyTruncated("the body ends inside its JSON text") from None
-            raise InvalidPage(
-                f"the body is not JSON: {error.msg} at character {error.pos}; it starts with {_start(text)}"
-            ) from None
-        except RecursionError:
-            raise InvalidPage("the page is nested too deeply") from None
-
-
-class _NonFiniteFound(ValueError):
-    pass
-
-
-def _at_end(error: msgspec.DecodeError, text: bytes) -> bool:
-    """Whether what the parser misses is the rest of the text."""
-    position = _POSITION.search(str(error))
-    return position is None or int(position.group(1)) >= len(text)
-
-
-def _decode_or_none(text: bytes) -> Any:
-    try:
-        return _ENVELOPE.decode(text)
-    except RecursionError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        try:  # knows lone surrogates
-            return json.loads(str(text, "utf-8"), parse_float=Decimal)
-        except (ValueError, RecursionError):
-            return None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _NonFiniteFound(name)
 
 
 def _comma_before(data: bytearray, position: int) -> int | None:
     """Position of the comma right before ``position``, if a closing brace stands before it."""
     comma = position - 1
-    while comma > 0 and data[comma] in _WHITE:
+    while comma > 0 and data[comma] in WHITE:
         comma -= 1
     if comma < 1 or data[comma] != 0x2C:
         return None
     brace = comma - 1
-    while brace > 0 and data[brace] in _WHITE:
+    while brace > 0 and data[brace] in WHITE:
         brace -= 1
     return comma if data[brace] == 0x7D else None
-
-
-def _check_utf8(text: bytes | memoryview) -> None:
-    position, size = 0, len(text)
-    try:
-        while position < size:
-            # in pieces that stay in the processor's cache; a character cut by the end of a piece begins the
-            # next one
-            last = position + _UTF8_PIECE >= size
-            position += codecs.utf_8_decode(text[position : position + _UTF8_PIECE], "strict", last)[1]
-    except UnicodeDecodeError as error:
-        raise InvalidPage(f"the body is not UTF-8 ({error.reason}), as RFC 8259 asks of JSON") from None
-
-
-def _start(text: bytes) -> str:
-    lead = text.lstrip(_WHITE)[:1]
-    return "'<' (HTML or XML?)" if lead == b"<" else repr(lead.decode("utf-8", "replace"))
 
 
 def _kind(value: Any) -> str:

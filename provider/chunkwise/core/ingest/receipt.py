@@ -12,7 +12,7 @@ class IngestReceipt:
     """What was read and what was written. JSON-able, and never holds data.
 
     :param uri: the object, ``None`` when none was written.
-    :param stop_reason: why the run ended: a :class:`~chunkwise.core.paging.StopReason`, or ``"object_exists"``.
+    :param stop_reason: a :class:`~chunkwise.core.paging.StopReason`, or ``"object_exists"``.
     :param records: lines of the object.
     :param pages: pages read, in all tries.
     :param bytes: size of the object.

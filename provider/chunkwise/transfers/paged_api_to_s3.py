@@ -19,8 +19,10 @@ from chunkwise.core.ingest.spec import Destination, HttpOptions, IngestSpec, OnE
 from chunkwise.core.paging import BaseRequest, Paginator, paginator_from_json
 from chunkwise.core.paging.fetcher import FetchOptions
 from chunkwise.core.paging.guards import Caps, ErrorRule, Guards, Policy
+from chunkwise.core.paging.page_json import NonFinite
 from chunkwise.core.paging.rate_limit import RateLimit
 from chunkwise.core.paging.retry import RetryPolicy
+from chunkwise.core.paging.splitter import SplitLimits
 from chunkwise.core.records.compression import Compression
 from chunkwise.core.records.lines import OnStampConflict
 from chunkwise.core.records.quarantine import QuarantinePolicy
@@ -133,6 +135,11 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         (templated)
     :param requests_in_flight: pages asked for at once, where the paginator can foretell them (offset, page
         number).
+    :param non_finite: ``NaN`` and ``Infinity`` in a page, which are no JSON: ``"fail"``, or ``"null"`` to put
+        ``null`` in their place.
+    :param null_is_empty: whether ``null`` in the place of the records is an empty page.
+    :param max_record_bytes: bytes of one record that are fine.
+    :param max_envelope_bytes: bytes of a page without its records that are fine.
     :param part_size: bytes of a part of the upload, at least 5 MiB. A retry can go on from the end of a page
         at which 5 MiB or more wait for their part to be full: leave room for a compressed page above 5 MiB.
     :param parts_in_flight: parts uploaded at once.
@@ -212,6 +219,10 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         read_timeout: float | None = None,
         allowed_origins: Sequence[str] = (),
         requests_in_flight: int = 1,
+        non_finite: NonFinite = "fail",
+        null_is_empty: bool = False,
+        max_record_bytes: int = 64 * MiB,
+        max_envelope_bytes: int = 8 * MiB,
         part_size: int = 8 * MiB,
         parts_in_flight: int = 2,
         metadata: Mapping[str, str] | None = None,
@@ -262,6 +273,10 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         self.read_timeout = read_timeout
         self.allowed_origins = allowed_origins
         self.requests_in_flight = requests_in_flight
+        self.non_finite = non_finite
+        self.null_is_empty = null_is_empty
+        self.max_record_bytes = max_record_bytes
+        self.max_envelope_bytes = max_envelope_bytes
         self.part_size = part_size
         self.parts_in_flight = parts_in_flight
         self.metadata = metadata
@@ -400,6 +415,9 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
                 error_rule=ErrorRule(
                     error_paths=self.error_paths, ok_path=self.ok_path, predicate=self.error_predicate
                 ),
+                limits=SplitLimits(record=self.max_record_bytes, envelope=self.max_envelope_bytes),
+                non_finite=self.non_finite,
+                null_is_empty=self.null_is_empty,
                 requests_in_flight=self.requests_in_flight,
             ),
             stamps=self.stamps or {},
@@ -535,6 +553,7 @@ def _summary(receipt: Mapping[str, Any]) -> str:
 #: arguments that are one of a few words
 _CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {
     "method": ("GET", "POST"),
+    "non_finite": get_args(NonFinite),
     "on_stamp_conflict": get_args(OnStampConflict),
     "compression": get_args(Compression),
     "on_exists": get_args(OnExists),

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import zlib
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +28,7 @@ from chunkwise.core.paging import (
     PageNumberPaginator,
 )
 from chunkwise.core.paging.fetcher import FetchOptions
-from chunkwise.core.paging.guards import Caps
+from chunkwise.core.paging.guards import Caps, Guards
 from chunkwise.core.paging.model import BaseRequest
 from chunkwise.core.records.quarantine import QuarantinePolicy
 from chunkwise.core.units import MiB
@@ -259,3 +260,46 @@ def fast_retries():
     from chunkwise.core.paging.retry import RetryPolicy
 
     return HttpOptions(retry=RetryPolicy(base_seconds=0.01))
+
+
+@pytest.mark.parametrize("on_exists", ["skip", "fail"])
+def test_rejected_records_of_a_refused_commit_are_not_published(ingest, sample_api, on_exists):
+    """Another writer is faster while the pages are read: neither of its objects may change."""
+    api = sample_api(records=100)
+
+    def other_writer(_progress):
+        for key in ("variants.jsonl.gz", "variants.rejected.jsonl.gz"):
+            ingest.s3.client.put_object(Bucket=ingest.bucket, Key=key, Body=b"theirs")
+
+    spec = cursor_spec(
+        api.url,
+        ingest.bucket,
+        transforms=[fail_some],
+        quarantine=QuarantinePolicy(max_records=100),
+        destination={"on_exists": on_exists},
+    )
+    if on_exists == "fail":
+        with pytest.raises(ObjectExists):
+            ingest.run(spec, on_progress=other_writer)
+    else:
+        receipt = ingest.run(spec, on_progress=other_writer)
+        assert receipt.skipped
+        assert receipt.quarantine_uri is None
+    for key in ("variants.jsonl.gz", "variants.rejected.jsonl.gz"):
+        assert ingest.s3.get(key) == b"theirs"
+
+
+@pytest.mark.parametrize(
+    "misspelt",
+    [
+        lambda spec: replace(spec, on_empty="bogus"),
+        lambda spec: replace(spec, on_stamp_conflict="error"),
+        lambda _: Guards(total_mismatch="FAIL"),
+        lambda _: FetchOptions(non_finite="keep"),
+        lambda _: Caps(pages="450"),
+        lambda _: Caps(seconds=float("nan")),
+    ],
+)
+def test_a_misspelt_choice_is_refused_and_means_no_other(misspelt):
+    with pytest.raises(ConfigError):
+        misspelt(cursor_spec("http://127.0.0.1", "bucket"))

@@ -11,6 +11,7 @@ from chunkwise.core.errors import (
     CursorRepeated,
     ErrorBody,
     ForeignOrigin,
+    InvalidEnvelope,
     InvalidPage,
     LimitExceeded,
     MissingCursor,
@@ -345,3 +346,10 @@ def test_leaving_early_closes_the_connection_and_the_thread(http_api):
         if thread.name == "chunkwise-prefetch":
             thread.join(5)
     assert threading.active_count() <= before + 2
+
+
+@pytest.mark.parametrize("total", ["1e100000000", "1e6000", '"' + "9" * 5000 + '"', "1e18"])
+def test_a_total_of_absurd_size_is_an_error_at_once(http_api, total):
+    http_api.on("/items", Answer(body=b'{"items":[{"id":1}],"total":%s}' % total.encode()))
+    with pytest.raises(InvalidEnvelope):
+        read(http_api, BY_TWO)

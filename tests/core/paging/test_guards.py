@@ -15,7 +15,7 @@ from chunkwise.core.errors import (
     TotalChanged,
     TotalMismatch,
 )
-from chunkwise.core.paging.guards import REMEMBERED, Caps, ErrorRule, Guards, RunGuard
+from chunkwise.core.paging.guards import MAX_WARNINGS, REMEMBERED, Caps, ErrorRule, Guards, RunGuard
 from chunkwise.core.paging.model import Page, PageRequest
 from chunkwise.core.selector import Selector
 
@@ -173,3 +173,10 @@ def test_what_is_remembered_stays_small():
     guard = run([1] * 3000, caps=Caps(pages=None))
     assert len(guard.remember()["pages"]) == REMEMBERED
     assert len(json.dumps(guard.remember())) < 60_000
+
+
+def test_warnings_are_bounded_however_often_a_guard_warns(caplog):
+    guard = run([3] * 400, guards=Guards(capped_page="warn"), page_size=5)
+    assert len(guard.warnings) == MAX_WARNINGS + 1
+    assert "left out" in guard.warnings[-1]
+    assert len(caplog.records) <= MAX_WARNINGS

@@ -62,6 +62,8 @@ class Checkpoint:
 
         :raises ValueError: the value was written by another version, or is none of ours.
         """
+        if not isinstance(members, Mapping):
+            raise ValueError("a saved ingest that is no object")
         if members.get("version") != VERSION:
             raise ValueError(f"a saved ingest of version {members.get('version')!r}, this is {VERSION}")
         try:
@@ -88,7 +90,7 @@ def open_upload(bucket: str, key: str, upload_id: str) -> dict[str, Any]:
 
 def abort_open(client: Any, state: Mapping[str, Any]) -> bool:
     """Abort the upload of an :func:`open_upload` state; whether ``state`` is one."""
-    upload = state.get("open")
+    upload = state.get("open") if isinstance(state, Mapping) else None
     if upload is None:
         return False
     try:

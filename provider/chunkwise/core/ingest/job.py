@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,11 +80,13 @@ class _Counters:
     rejected: int = 0
     uncompressed_bytes: int = 0
     crc32: int = 0
+    retries: int = 0
+    retry_wait: float = 0.0
 
     def take(self, sink: LineSink) -> None:
         self.uncompressed_bytes, self.crc32 = sink.size, sink.crc32
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -119,7 +121,7 @@ class PagedIngest:
     _announced: bool = False
     _saved: bool = False
     _fingerprint: dict[str, str] = field(default_factory=dict)
-    _cuts: deque[tuple[Cut, FetchedPage, dict[str, int], dict[str, Any]]] = field(default_factory=deque)
+    _cuts: deque[tuple[Cut, FetchedPage, dict[str, Any], dict[str, Any]]] = field(default_factory=deque)
     _killed: bool = False
 
     def run(self) -> IngestReceipt:
@@ -198,7 +200,7 @@ class PagedIngest:
             log.warning("starting again: %s", error)
             self.state.clear()
             return None
-        differing = checkpoint.differences(self.spec.fingerprint())
+        differing = checkpoint.differences(self.spec.fingerprint(self.secrets))
         if differing:
             log.warning(
                 "starting again: the saved ingest is of another job, which differs in %s",
@@ -228,7 +230,7 @@ class PagedIngest:
             compile_transforms(spec.transforms, secrets=self.secrets) if spec.transforms else None,
             spec.on_stamp_conflict,
         )
-        self._fingerprint = spec.fingerprint()
+        self._fingerprint = spec.fingerprint(self.secrets)
         self._cuts.clear()
         self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
@@ -287,17 +289,22 @@ class PagedIngest:
                     counters.take(sink)
                     cut = writer.cut()
                     if cut is not None:
-                        self._cuts.append((cut, item, counters.to_json(), profile.state()))
+                        so_far = counters.to_json() | {
+                            "retries": counters.retries + transport.retries,
+                            "retry_wait": counters.retry_wait + transport.wait_seconds,
+                        }
+                        self._cuts.append((cut, item, so_far, profile.state()))
                 self._save(writer)
                 self._report(counters, sink, writer, started)
             if counters.records == 0 and spec.on_empty == "fail":
                 raise EmptyResult(
-                    f"the API delivered no record for {destination.uri} ({counters.pages} pages,"
-                    f" {stop_reason}); choose"
-                    " on_empty='write' or 'skip' if that is right"
+                    f"there is no record for {destination.uri}: {counters.pages} pages ({stop_reason}) with"
+                    f" {counters.read} records, {counters.dropped} dropped and {counters.rejected} rejected;"
+                    " choose on_empty='write' or 'skip' if that is right"
                 )
             rejects.check(counters.read)
-            quarantine = rejects.publish()
+            # Where the commit may be refused, rejected records wait for it: they belong to what was written.
+            early = rejects.publish() if destination.on_exists == "replace" else None
             if counters.records == 0 and spec.on_empty == "skip":
                 writer.abort()
                 written = None
@@ -305,6 +312,8 @@ class PagedIngest:
                 sink.end_member()
                 counters.take(sink)
                 written = writer.close()
+            refused = written is not None and written.skipped
+            quarantine = early if destination.on_exists == "replace" or refused else rejects.publish()
         self._writer = None
         self.state.clear()
         return self._receipt(
@@ -357,6 +366,9 @@ class PagedIngest:
         if error is None or self._writer is None:
             return
         permanent = isinstance(error, ChunkwiseError) and not error.transient
+        if self.will_retry and not permanent:
+            with suppress(Exception):  # the error that is on its way out counts
+                self._save(self._writer)
         if self.will_retry and self._saved and not permanent and not isinstance(error, _START_AGAIN):
             self._writer.detach()
         else:
@@ -443,7 +455,7 @@ class PagedIngest:
         near = memory.near_limit(peak, limit)
         if near:
             warnings.append(near)
-        for warning in warnings:
+        for warning in warnings[len(fetcher.guard.warnings) :]:  # the guard's are in the log already
             log.warning("%s", warning)
         skipped = written is not None and written.skipped
         return IngestReceipt(
@@ -462,8 +474,8 @@ class PagedIngest:
             dropped=counters.dropped,
             rejected=counters.rejected,
             quarantine_uri=quarantine,
-            retries=transport.retries,
-            retry_wait_seconds=round(transport.wait_seconds, 3),
+            retries=counters.retries + transport.retries,
+            retry_wait_seconds=round(counters.retry_wait + transport.wait_seconds, 3),
             resumed_at_page=resumed_at_page,
             skipped=skipped,
             profile=profile_json,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
-from chunkwise.core.errors import ConfigError
+from chunkwise.core.choices import check_choices
+from chunkwise.core.ingest.fingerprint import described, digest, digest_secrets
 from chunkwise.core.paging.fetcher import FetchOptions
 from chunkwise.core.paging.model import BaseRequest, Paginator
 from chunkwise.core.paging.rate_limit import RateLimit
@@ -112,7 +110,10 @@ class IngestSpec:
     previous: Mapping[str, Any] | None = None
     width_share: float = 0.25
 
-    def fingerprint(self) -> dict[str, str]:
+    def __post_init__(self) -> None:
+        check_choices(self, on_empty=OnEmpty, on_stamp_conflict=OnStampConflict)
+
+    def fingerprint(self, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
         """A short digest for each field that decides what the object holds, so that a difference can be
         named.
         """
@@ -122,33 +123,15 @@ class IngestSpec:
             "params": self.request.params,
             "headers": self.request.headers,
             "json": self.request.json,
-            "paginator": _named(self.paginator, paginator_to_json),
+            "paginator": described(self.paginator, paginator_to_json),
             "records_path": self.records_path,
             "bucket": self.destination.bucket,
             "key": self.destination.key,
             "compression": [self.destination.compression, self.destination.level],
             "extra_args": self.destination.extra_args,
             "stamps": [self.stamps, self.on_stamp_conflict],
-            "transforms": [_named(transform, transform_to_json) for transform in self.transforms],
+            "transforms": [described(transform, transform_to_json) for transform in self.transforms],
             "non_finite": self.fetch.non_finite,
         }
-        return {name: _digest(value) for name, value in fields.items()}
-
-
-def _digest(value: Any) -> str:
-    encoded = msgspec.json.encode(value, order="deterministic", enc_hook=repr)
-    return hashlib.sha256(encoded).hexdigest()[:16]
-
-
-def _named(thing: Any, to_json: Callable[[Any], Any]) -> Any:
-    """One of ours by its fields, a user's own code by its name."""
-    try:
-        return to_json(thing)
-    except ConfigError:
-        return _python(thing)
-
-
-def _python(thing: Callable[..., Any] | object) -> str:
-    """A name for a user's own code, equal in every process."""
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{named.__module__}.{named.__qualname__}"
+        found = {name: digest(value) for name, value in fields.items()}
+        return found | {"secrets": digest_secrets(secrets, self.destination.uri)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import xxhash
 
+from chunkwise.core.choices import check_choices
 from chunkwise.core.errors import ChunkwiseError, PageChanged, PagingError, RecordsNotFound
 from chunkwise.core.paging import exact_json
 from chunkwise.core.paging.capabilities import (
@@ -117,6 +118,9 @@ class FetchOptions:
     null_is_empty: bool = False
     requests_in_flight: int = 1
     prefetch_bytes: int = 8 * MiB
+
+    def __post_init__(self) -> None:
+        check_choices(self, non_finite=NonFinite)
 
 
 class Fetcher:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from chunkwise.core.choices import check_bounds, check_choices
 from chunkwise.core.errors import (
     CursorRepeated,
     ErrorBody,
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 Policy = Literal["fail", "warn"]
 #: requests and pages that a saved run remembers, so that its state stays small
 REMEMBERED = 500
+#: warnings of one run that are kept and logged
+MAX_WARNINGS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,9 @@ class Caps:
     records: int | None = None
     bytes: int | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "pages", "records", "bytes", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +69,12 @@ class Guards:
     capped_page: Policy = "fail"
     repeated_page: Policy = "fail"
     empty_pages: int = 10
+
+    def __post_init__(self) -> None:
+        check_choices(
+            self, total_mismatch=Policy, total_changed=Policy, capped_page=Policy, repeated_page=Policy
+        )
+        check_bounds(self, "empty_pages")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,5 +258,8 @@ class RunGuard:
     def _judge(self, policy: Policy, error: type[Exception], message: str) -> None:
         if policy == "fail":
             raise error(message)
-        log.warning("%s", message)
-        self.warnings.append(message)
+        if len(self.warnings) < MAX_WARNINGS:
+            log.warning("%s", message)
+            self.warnings.append(message)
+        elif len(self.warnings) == MAX_WARNINGS:
+            self.warnings.append("more warnings of this kind were left out")

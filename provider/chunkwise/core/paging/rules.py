@@ -25,6 +25,9 @@ OnEmptyPage = Literal["stop", "continue", "fail"]
 NO_CONTENT = 204  # RFC 9110, 15.3.5: an answer without a body, which is an empty page that says nothing else
 
 
+_TOTAL_DIGITS = 18
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PagingRules:
     """The fields and rules that all paginators share. Every check happens when the object is made.
@@ -142,9 +145,16 @@ class PagingRules:
             return None
         if value == "*":  # RFC 9110, 14.4: a Content-Range of unknown length
             return None
-        if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        # the size is looked at first: 1e100000000 would take all memory as an integer
+        small = isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _TOTAL_DIGITS
+        if small and value == value.to_integral_value():
             return int(value)
-        if isinstance(value, str) and value.isascii() and value.strip().isdigit():
+        if (
+            isinstance(value, str)
+            and len(value) <= _TOTAL_DIGITS
+            and value.isascii()
+            and value.strip().isdigit()
+        ):
             return int(value)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value

@@ -121,7 +121,12 @@ class RecordSplitter:
     null_is_empty: bool = False
     envelope: Any = None
     count: int = 0
-    last_record: bytes | None = None
+    _last: msgspec.Raw | bytes | None = None
+
+    @property
+    def last_record(self) -> bytes | None:
+        """The bytes of the last record so far."""
+        return None if self._last is None else bytes(self._last)
 
     def __iter__(self) -> Iterator[RecordBatch]:
         window = _Window(bytearray(self.limits.window))
@@ -137,7 +142,7 @@ class RecordSplitter:
             if batch is not None:
                 check_utf8(batch.text)
                 self.count += len(batch.records)
-                self.last_record = bytes(batch.records[-1])
+                self._last = batch.records[-1]
                 yield batch
             if ended:
                 break
@@ -212,7 +217,7 @@ class RecordSplitter:
             if bytes(raw[:1] if isinstance(raw, bytes) else memoryview(raw)[:1]) != b"{":
                 raise RecordNotObject(f"record {index} of the page is not a JSON object")
         self.count = len(raws)
-        self.last_record = bytes(raws[-1])
+        self._last = raws[-1]
         yield RecordBatch(raws, b"\n".join(bytes(raw) for raw in raws) if self.records.keys is None else text)
 
     def _whole_by_keys(self, text: bytes, keys: tuple[str, ...]) -> list[msgspec.Raw | bytes]:
@@ -247,7 +252,8 @@ class RecordSplitter:
     # --- records --------------------------------------------------------------------------------------------
 
     def _capacity(self) -> int:
-        return max(self.limits.window, min(4 * self.hints.longest, self.limits.record))
+        # room for the longest record beside the start of the next one
+        return max(self.limits.window, min(self.hints.longest, self.limits.record) + self.limits.window // 4)
 
     def _take(self, window: _Window) -> tuple[RecordBatch | None, int, bool]:
         """Records from the start of the window, where the next record or the tail begins, whether the array

@@ -14,6 +14,8 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 FIRST = 1_000
 #: keys that are kept; records that use keys as data have any number of them
 MAX_KEYS = 1_000
+#: characters of a key that are kept
+MAX_KEY = 200
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class RecordProfile:
         for key in keys:
             if len(self._keys) >= MAX_KEYS:
                 return
-            self._keys[key] = None
+            self._keys[key[:MAX_KEY]] = None
 
     def to_json(self) -> dict[str, Any]:
         """For a receipt: ``records``, ``mean_bytes``, ``max_bytes``, ``keys`` (sorted), ``keys_sampled``."""

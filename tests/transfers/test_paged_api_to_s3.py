@@ -288,18 +288,22 @@ def test_openlineage_learns_what_was_read_and_written(api: Api, run_dag: Run, ls
     assert (statistics.rowCount, statistics.size) == (7, receipt["bytes"])
 
 
+#: not in the function's closure: what a function is bound to tells one job from another
+SEEN: list[int] = []
+
+
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_killed_task_leaves_nothing_but_what_a_retry_goes_on_with(
     api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str, retries: int
 ) -> None:
     """``on_kill``, which Airflow calls on SIGTERM, ends the run; without a retry it aborts the upload."""
     api(records=800, record_bytes=20_000)
-    seen: list[int] = []
+    SEEN.clear()
     left_open: list[list[str]] = []
 
     def kill_once(record: dict[str, Any]) -> dict[str, Any]:
-        seen.append(record["ordinal"])
-        if seen.count(500) == 1 and record["ordinal"] == 500:
+        SEEN.append(record["ordinal"])
+        if SEEN.count(500) == 1 and record["ordinal"] == 500:
             assert open_uploads(localstack, ls_bucket) == ["killed.jsonl"]
             get_current_context()["task"].on_kill()
         return record

@@ -332,7 +332,7 @@ def test_a_killed_task_leaves_nothing_but_what_a_retry_goes_on_with(
         assert ran.states == {"ingest": "failed"}
         assert left_open == [[]]
         assert keys(localstack, ls_bucket) == []
-        assert 500 <= max(seen) < 799
+        assert 500 <= max(SEEN) < 799
     assert open_uploads(localstack, ls_bucket) == []
 
 

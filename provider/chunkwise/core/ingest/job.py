@@ -35,6 +35,7 @@ from chunkwise.core.ingest.rejects import RejectWriter
 from chunkwise.core.ingest.sink import LineSink
 from chunkwise.core.ingest.spec import IngestSpec
 from chunkwise.core.ingest.verify import read_back
+from chunkwise.core.paging.capabilities import end_statuses
 from chunkwise.core.paging.fetcher import FetchedBatch, FetchedPage, Fetcher
 from chunkwise.core.paging.transport import RetryEvent, Transport
 from chunkwise.core.records.compression import check_suffix, codec
@@ -133,6 +134,7 @@ class PagedIngest:
         standing = self._standing()
         if standing is not None:
             return standing
+        self._fingerprint = self.spec.fingerprint(self.secrets)
         checkpoint = self._checkpoint()
         try:
             return self._run(checkpoint)
@@ -200,7 +202,7 @@ class PagedIngest:
             log.warning("starting again: %s", error)
             self.state.clear()
             return None
-        differing = checkpoint.differences(self.spec.fingerprint(self.secrets))
+        differing = checkpoint.differences(self._fingerprint)
         if differing:
             log.warning(
                 "starting again: the saved ingest is of another job, which differs in %s",
@@ -230,7 +232,6 @@ class PagedIngest:
             compile_transforms(spec.transforms, secrets=self.secrets) if spec.transforms else None,
             spec.on_stamp_conflict,
         )
-        self._fingerprint = spec.fingerprint(self.secrets)
         self._cuts.clear()
         self._announced = self._saved = checkpoint is not None
         counters = _Counters() if checkpoint is None else _Counters(**checkpoint.counters)
@@ -339,7 +340,7 @@ class PagedIngest:
             read_timeout=http.read_timeout,
             rate_limit=http.rate_limit,
             allowed_origins=http.allowed_origins,
-            end_statuses=tuple(getattr(self.spec.paginator, "end_statuses", ())),
+            end_statuses=end_statuses(self.spec.paginator),
             on_retry=_log_retry,
         )
 

@@ -227,7 +227,7 @@ class RecordSplitter:
         self._require_array(values, document)
         if not values:
             return []
-        raw: msgspec.Raw | bytes = text.removeprefix(_BOM)
+        raw: msgspec.Raw | bytes = text
         try:
             for key in keys:
                 raw = _MEMBERS.decode(raw)[key]

@@ -213,3 +213,110 @@ class ObjectExists(StorageError):
     """The key already has an object and ``on_exists`` is ``"fail"``, or it changed under a conditional
     replace.
     """
+
+
+class SourceChanged(StorageError):
+    """A pinned object is gone, or is no longer the one that was pinned."""
+
+
+class ReadFailed(StorageError):
+    """An object could not be read; transient when the same request may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class ObjectChanged(StorageError):
+    """A conditional write or delete found another object than the one that it was told to expect."""
+
+
+class LeaseHeld(StorageError):
+    """Somebody else holds the lease, and it has not expired."""
+
+    transient = True
+
+
+class LeaseLost(StorageError):
+    """The lease expired and somebody else took it over."""
+
+    transient = True
+
+
+# --- formats ----------------------------------------------------------------------------------------------
+
+
+class FormatError(ChunkwiseError):
+    """A source that is not what its format says, or not of a kind that can be handled."""
+
+
+class UnsupportedSource(FormatError):
+    """A format, dialect, encoding or compression that Chunkwise does not handle, by name."""
+
+
+class InvalidSource(FormatError):
+    """The source breaks the rules of its format; the text names the row or byte."""
+
+
+class RowInvalid(FormatError):
+    """One row or record that cannot be read or written as asked."""
+
+
+class SchemaMismatch(FormatError):
+    """Parts or values do not agree with the schema that the plan pinned."""
+
+
+# --- protect ----------------------------------------------------------------------------------------------
+
+
+class MappingError(ConfigError):
+    """A ``mapping.json`` that is wrong, or does not fit the columns of the source."""
+
+
+class ProtectFailed(ChunkwiseError):
+    """Values could not be protected; names column and rows, never a value."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+# --- dispatch ---------------------------------------------------------------------------------------------
+
+
+class DispatchError(ChunkwiseError):
+    """A dispatch that cannot go on as it is."""
+
+
+class DispatchExists(DispatchError):
+    """There is a dispatch already, and ``on_existing`` is ``"fail"``."""
+
+
+class DispatchDiffers(DispatchError):
+    """The dispatch that stands there is of another source or config; names the fields that differ."""
+
+
+class DispatchNotFound(DispatchError):
+    """There is no plan in the staging directory."""
+
+
+class DispatchCancelled(DispatchError):
+    """The dispatch was cancelled."""
+
+
+class ChunkFailed(DispatchError):
+    """A chunk could not be processed; names the chunk and why."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class ChunksMissing(DispatchError):
+    """Chunks have no done record: they are pending, running or lost."""
+
+    transient = True
+
+
+class ProofFailed(DispatchError):
+    """What the done records say does not add up: ranges, states, rows, checksums or parts."""

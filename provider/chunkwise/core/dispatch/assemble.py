@@ -1,0 +1,93 @@
+"""From parts to the segments of the output, and their checksum."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from chunkwise.core.dispatch.model import Done, Plan
+from chunkwise.core.dispatch.opening import open_source
+from chunkwise.core.errors import UnsupportedSource
+from chunkwise.core.formats.model import ByteSource, Part
+from chunkwise.core.formats.registry import format_named
+from chunkwise.core.records.compression import codec
+from chunkwise.core.segments import Literal, Range, Segment
+from chunkwise.core.storage.checksum import crc32
+from chunkwise.core.storage.combine import combine_crc32
+from chunkwise.core.storage.source import ObjectRef, S3Source
+from chunkwise.core.units import KiB, MiB
+
+#: a range of the source up to this size is read rather than copied: a request either way, and its checksum
+_SMALL: Final = 64 * KiB
+#: what stands between two records, where it must be read: more is no file that a person has made
+_LARGEST_GAP: Final = 64 * MiB
+
+
+def segments_of(client: Any, plan: Plan, done: Mapping[int, Done]) -> list[Segment]:
+    """What the output is put together from."""
+    format_ = format_named(plan.output.format)
+    parts = [
+        Part(
+            chunk=chunk,
+            ref=done[chunk].part,
+            size=part.size if (part := done[chunk].part) is not None else 0,
+            rows=done[chunk].rows_out,
+            notes=done[chunk].notes,
+            source=None if part is None else S3Source(client, part),
+        )
+        for chunk in range(plan.chunks)
+    ]
+    joined = format_.join(plan.output.target, parts, plan.source)
+    source: ByteSource | None = None
+    segments: list[Segment] = []
+    for segment in joined:
+        if isinstance(segment, Range) and segment.of == plan.source:
+            small = segment.size <= _SMALL
+            if small or plan.compression != "none" or plan.output.compression != "none":
+                if segment.size > _LARGEST_GAP:
+                    raise UnsupportedSource(
+                        f"{plan.source.uri} has {segment.size} bytes between two records, which cannot be"
+                        " compressed in one piece"
+                    )
+                source = source or open_source(client, plan.source, plan.compression)[0]
+                segment = Literal(b"".join(source.stream(segment.start, segment.end)))  # noqa: PLW2901
+        if isinstance(segment, Literal):
+            segment = _compressed(segment, plan.output.compression)  # noqa: PLW2901
+        if segment.size:
+            segments.append(segment)
+    if not segments:
+        # an empty file of members is one empty member
+        segments.append(Literal(codec(plan.output.compression).end_member()))  # type: ignore[arg-type]
+    return segments
+
+
+def checksum_of(segments: Sequence[Segment]) -> int | None:
+    """CRC-32 of the whole, if that of every segment is known."""
+    total = 0
+    for segment in segments:
+        if isinstance(segment, Literal):
+            total = combine_crc32(total, crc32(segment.data, 0), segment.size)
+            continue
+        ref: ObjectRef = segment.of
+        if ref.crc32 is None or (segment.start, segment.end) != (0, ref.size):
+            return None
+        total = combine_crc32(total, decode_crc32(ref.crc32), ref.size)
+    return total
+
+
+def decode_crc32(text: str) -> int:
+    """The number in a base64 form of S3's headers."""
+    return int.from_bytes(base64.b64decode(text), "big")
+
+
+def whole(refs: Iterable[ObjectRef]) -> list[Segment]:
+    """Objects, one after the other."""
+    return [Range(ref, 0, ref.size) for ref in refs]
+
+
+def _compressed(segment: Literal, compression: str) -> Literal:
+    if compression == "none" or not segment.data:
+        return segment
+    compressor = codec(compression)  # type: ignore[arg-type]
+    return Literal(compressor.compress(segment.data) + compressor.end_member())

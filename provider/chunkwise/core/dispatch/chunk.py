@@ -1,0 +1,277 @@
+"""One attempt at one chunk: the way of its data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core import memory
+from chunkwise.core.dispatch.counted import CountedSource
+from chunkwise.core.dispatch.model import Done, Manifest
+from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
+from chunkwise.core.dispatch.rejected import RejectedRows
+from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.errors import Killed, RowInvalid
+from chunkwise.core.formats.model import (
+    RECORD,
+    BadRow,
+    Batch,
+    BatchReader,
+    Boundary,
+    Layout,
+    PartEncoder,
+    ReadRequest,
+    Span,
+)
+from chunkwise.core.formats.registry import format_named
+from chunkwise.core.protect.apply import apply
+from chunkwise.core.protect.protector import Protector
+from chunkwise.core.records.compression import codec
+from chunkwise.core.storage import ObjectReceipt, S3Writer
+from chunkwise.core.storage.source import ObjectRef
+
+#: arguments of the target that say how its bytes are kept: they hold for its parts as well
+_KEPT: Final = frozenset(
+    {
+        "BucketKeyEnabled",
+        "ExpectedBucketOwner",
+        "RequestPayer",
+        "SSECustomerAlgorithm",
+        "SSECustomerKey",
+        "SSECustomerKeyMD5",
+        "SSEKMSEncryptionContext",
+        "SSEKMSKeyId",
+        "ServerSideEncryption",
+    }
+)
+
+
+class ChunkRun:
+    """Read a chunk, and write its part.
+
+    :param client: boto3 S3 client.
+    :param staging: of the dispatch.
+    :param manifest: of the chunk.
+    :param attempt: name of the attempt.
+    :param protector: who protects, if somebody is to.
+    :param stop: asked between batches whether to end.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        staging: Staging,
+        manifest: Manifest,
+        attempt: str,
+        protector: Protector | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self._client = client
+        self._staging = staging
+        self._manifest = manifest
+        self._attempt = attempt
+        self._protector = protector
+        self._stop = stop
+        self._format = format_named(manifest.format)
+        self._target = format_named(manifest.output.format)
+        self._written: list[str] = []
+
+    def run(self) -> Done:
+        """The done record of this attempt; nobody has it yet.
+
+        :raises ChunkwiseError: one of its kinds; no part is left.
+        """
+        manifest, config = self._manifest, self._manifest.config
+        started, began = time.monotonic(), datetime.now(UTC)
+        extra = {name: value for name, value in config.target.extra_args.items() if name in _KEPT}
+        extra = {**self._staging.extra_args, **extra}
+        bucket = self._staging.bucket
+        part_key = self._staging.part_key(manifest.chunk, self._attempt)
+        rejected_key = self._staging.rejected_key(manifest.chunk, self._attempt)
+        source, raw = open_source(
+            self._client,
+            manifest.source,
+            manifest.compression,
+            manifest.span.start.position,
+            manifest.span.end.position,
+        )
+        counted = CountedSource(source)
+        layout, span = self._inner()
+        reader = self._format.read(counted, layout, span, self._request(layout))
+        rejected = RejectedRows(self._client, bucket, rejected_key, manifest.chunk, config.rejects, extra)
+        writer = S3Writer(self._client, bucket, part_key, on_exists="fail", extra_args=extra)
+        part: ObjectReceipt | None = None
+        bad: ObjectReceipt | None = None
+        try:
+            encoder = self._target.encoder(manifest.output.target)
+            rows_out, bytes_out = self._work(reader, encoder, writer, rejected)
+            whole = reader.end.state == RECORD
+            if whole:
+                bad = rejected.close()
+                self._written += [rejected_key] if bad is not None else []
+                if bytes_out:
+                    part = writer.close()
+                    self._written.append(part_key)
+        except BaseException:
+            rejected.abort()
+            writer.abort()
+            self.remove()
+            raise
+        if part is None:
+            writer.abort()
+        if not whole:
+            rejected.abort()
+        return Done(
+            dispatch=manifest.dispatch,
+            chunk=manifest.chunk,
+            revision=manifest.revision,
+            attempt=self._attempt,
+            start=self._outer(reader.start, manifest.span.start),
+            end=self._outer(reader.end, manifest.span.end),
+            rows_in=reader.rows,
+            rows_out=rows_out if whole else 0,
+            rejected=rejected.count if whole else 0,
+            bytes_in=raw.bytes_read,
+            bytes_out=bytes_out if whole else 0,
+            part=_ref(part),
+            notes=encoder.notes() if whole else {},
+            input_crc32=self._input_crc(counted),
+            quarantine=_ref(bad),
+            started_at=began.isoformat(timespec="milliseconds"),
+            seconds=round(time.monotonic() - started, 3),
+            peak_rss=memory.peak_rss(),
+        )
+
+    def remove(self) -> None:
+        """Delete what this attempt wrote: another one won."""
+        written, self._written = self._written, []
+        self._staging.delete(*written)
+
+    # --- the way of the data --------------------------------------------------------------------------------
+
+    def _work(
+        self, reader: BatchReader, encoder: PartEncoder, writer: S3Writer, rejected: RejectedRows
+    ) -> tuple[int, int]:
+        mapping = self._manifest.config.mapping
+        compressor = codec(self._manifest.output.compression)  # type: ignore[arg-type]
+        rows = size = 0
+
+        def write(pieces: Iterable[bytes]) -> None:
+            nonlocal size
+            for piece in pieces:
+                size += len(piece)
+                data = compressor.compress(piece)
+                if data:
+                    writer.write(data)
+
+        for batch in reader:
+            if self._stop is not None and self._stop():
+                raise Killed(f"chunk {self._manifest.chunk} was told to end; its part was not written")
+            if self._protector is not None and mapping is not None and batch.rows:
+                apply(batch, mapping.columns, self._protector)
+            rejected.put(batch.bad)
+            if self._manifest.output.native:
+                rows += batch.rows
+                write(encoder.native(batch))
+            else:
+                rows += self._convert(batch, encoder, write, rejected)
+        write(encoder.finish(reader))
+        if size:
+            writer.write(compressor.end_member())
+        return rows, size
+
+    def _convert(
+        self,
+        batch: Batch,
+        encoder: PartEncoder,
+        write: Callable[[Iterable[bytes]], None],
+        rejected: RejectedRows,
+    ) -> int:
+        records = batch.records()
+        if self._manifest.config.rejects is not None:
+            records, bad = self._sorted_out(batch, records)
+            rejected.put(bad)
+        write(encoder.convert(records, batch.first))
+        return len(records)
+
+    def _sorted_out(self, batch: Batch, records: Sequence[bytes]) -> tuple[list[bytes], list[BadRow]]:
+        """Rows that fit the target, and rows that do not. A trial encoder tells: the real one keeps state."""
+        target = self._manifest.output.target
+
+        def fits(rows: Sequence[bytes], first: int) -> str | None:
+            try:
+                for _ in self._target.encoder(target).convert(rows, first):
+                    pass
+            except RowInvalid as error:
+                return str(error)
+            return None
+
+        if fits(records, batch.first) is None:
+            return list(records), []
+        good: list[bytes] = []
+        bad: list[BadRow] = []
+        for index, record in enumerate(records):
+            reason = fits([record], batch.first + index)
+            if reason is None:
+                good.append(record)
+            else:
+                bad.append(BadRow(batch.first + index, -1, record, reason))
+        return good, bad
+
+    # --- positions ------------------------------------------------------------------------------------------
+
+    def _request(self, layout: Layout) -> ReadRequest:
+        config = self._manifest.config
+        mapping = config.mapping
+        known = None
+        if mapping is not None:
+            known = frozenset([*mapping.columns, *mapping.ignored_columns])
+        return ReadRequest(
+            columns=tuple(mapping.columns) if mapping is not None else (),
+            known=known,
+            records=not self._manifest.output.native,
+            batch_rows=config.batch_rows,
+            batch_bytes=config.batch_bytes,
+            on_bad="fail" if config.rejects is None else "collect",
+        )
+
+    def _inner(self) -> tuple[Layout, Span]:
+        """Layout and span as the format sees them: in decompressed bytes, whose end nobody knows."""
+        layout, span = self._manifest.layout, self._manifest.span
+        if self._manifest.compression == "none":
+            return layout, span
+        last = span.end.position == self._manifest.source.size
+        end = UNKNOWN_END if last else UNKNOWN_END - 1
+        return (
+            msgspec.structs.replace(layout, extent=UNKNOWN_END),
+            Span(start=Boundary(position=0), end=Boundary(position=end)),
+        )
+
+    def _outer(self, inner: Boundary, outer: Boundary) -> Boundary:
+        """Where a reader was, in the positions of the plan."""
+        if self._manifest.compression == "none":
+            return inner
+        return Boundary(position=outer.position, state=inner.state)
+
+    def _input_crc(self, counted: CountedSource) -> int | None:
+        if self._format.unit != "bytes" or self._manifest.compression != "none":
+            return None
+        span = self._manifest.span
+        return counted.crc32(span.start.position, span.end.position)
+
+
+def _ref(receipt: ObjectReceipt | None) -> ObjectRef | None:
+    if receipt is None or receipt.etag is None or receipt.size is None:
+        return None
+    return ObjectRef(
+        bucket=receipt.bucket,
+        key=receipt.key,
+        etag=receipt.etag,
+        size=receipt.size,
+        version_id=receipt.version_id,
+        crc32=receipt.crc32,
+    )

@@ -1,0 +1,375 @@
+"""Merge: prove, assemble on the server side, publish once, clean up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core.dispatch import proof
+from chunkwise.core.dispatch.assemble import checksum_of, decode_crc32, segments_of, whole
+from chunkwise.core.dispatch.model import Done, MergeReceipt, Plan
+from chunkwise.core.dispatch.plan import clear, write_manifests
+from chunkwise.core.dispatch.process import Doubtful, process_chunk
+from chunkwise.core.dispatch.rejected import check_limits, rejected_key
+from chunkwise.core.dispatch.replan import replan
+from chunkwise.core.dispatch.spec import Source, Target
+from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.errors import (
+    DispatchNotFound,
+    LeaseHeld,
+    ObjectChanged,
+    ObjectExists,
+    ProofFailed,
+    SourceChanged,
+)
+from chunkwise.core.formats.registry import format_named
+from chunkwise.core.storage import OnExists, objects
+from chunkwise.core.storage.concat import concat
+from chunkwise.core.storage.lease import Lease
+from chunkwise.core.storage.source import pin
+
+log = logging.getLogger(__name__)
+
+#: metadata of the output, by which a merge recognises that it has been published
+DISPATCH: Final = "chunkwise-dispatch"
+ROWS: Final = "chunkwise-rows"
+SOURCE_ETAG: Final = "chunkwise-source-etag"
+
+#: rounds of "process again what does not hold"
+_ROUNDS: Final = 4
+_LEASE_WAIT: Final = 600.0
+_LEASE_POLL: Final = 2.0
+
+
+@dataclass(slots=True)
+class _Merge:
+    """One merge under way."""
+
+    client: Any
+    staging: Staging
+    plan: Plan
+    etag: str
+    run_missing: Callable[[Sequence[int]], None]
+    copies_in_flight: int
+    replanned: int = 0
+    done: dict[int, Done] = field(default_factory=dict)
+
+    def prove(self) -> None:
+        """Load the done records until they prove the whole source; process again what does not hold."""
+        for _ in range(_ROUNDS):
+            found = self.staging.done(range(self.plan.chunks))
+            self.done = proof.valid(self.plan, {chunk: done for chunk, (done, _) in found.items()})
+            stale = [chunk for chunk in found if chunk not in self.done]
+            stale += self._without_part()
+            if stale:
+                log.warning("chunks %s have done records that do not hold: processing them again", stale)
+                for chunk in stale:
+                    self.done.pop(chunk, None)
+                    objects.delete(
+                        self.client, self.staging.bucket, self.staging.done_key(chunk), if_match=found[chunk][1]
+                    )
+                write_manifests(self.staging, self.plan, stale)
+                self.run_missing(stale)
+                continue
+            failures = self.staging.failures(self.staging.list(self.staging.state_prefix))
+            follows = proof.chain(self.plan, self.done)
+            if follows.broken is not None:
+                self.plan, self.etag, changed = replan(
+                    self.client,
+                    self.staging,
+                    self.plan,
+                    self.etag,
+                    {chunk: found[chunk] for chunk in self.done},
+                    follows.broken,
+                )
+                self.replanned += len(changed)
+                self.run_missing(changed)
+                continue
+            proof.check_failures(self.plan, self.done, failures)
+            proof.check_complete(self.plan, self.done)
+            proof.check_sums(self.plan, self.done)
+            return
+        raise ProofFailed(f"the chunks in {self.staging.uri} do not hold after {_ROUNDS} rounds")
+
+    def _without_part(self) -> list[int]:
+        """Chunks whose part is gone or is another one."""
+        parts = {item.key: item.etag for item in self.staging.list(f"{self.staging.prefix}parts/")}
+        return [
+            chunk
+            for chunk, done in self.done.items()
+            if done.part is not None and parts.get(done.part.key) != done.part.etag
+        ]
+
+    def check_source(self) -> tuple[str | None, bool]:
+        """CRC-32 of what was read, and whether S3's own of the source was compared with it."""
+        crc = proof.source_crc32(self.plan, self.done)
+        if crc is None:
+            return None, False
+        stored = self.plan.source.crc32
+        if stored is not None and decode_crc32(stored) != crc:
+            raise ProofFailed(
+                f"the bytes that were read of {self.plan.source.uri} have CRC-32 {crc:08x}, and S3 says"
+                f" {decode_crc32(stored):08x}"
+            )
+        return f"{crc:08x}", stored is not None
+
+    def publish(self) -> MergeReceipt:
+        """Assemble the object, under the condition of what the plan saw at its key."""
+        plan, target = self.plan, self.plan.config.target
+        rows_in = sum(done.rows_in for done in self.done.values())
+        rows_out = sum(done.rows_out for done in self.done.values())
+        rejected = sum(done.rejected for done in self.done.values())
+        check_limits(plan.config.rejects, rejected, rows_in)
+        crc, verified = self.check_source()
+        segments = segments_of(self.client, plan, self.done)
+        condition: OnExists = target.on_exists
+        if target.on_exists == "replace" and plan.seen is None:
+            condition = "fail"
+        format_ = format_named(plan.output.format)
+        content_type = {"gzip": "application/gzip", "zstd": "application/zstd"}.get(
+            plan.output.compression, format_.content_type
+        )
+        quarantine = None
+        refs = [done.quarantine for _, done in sorted(self.done.items()) if done.quarantine is not None]
+        if refs and plan.config.rejects is not None:
+            quarantine = concat(
+                self.client,
+                whole(refs),
+                bucket=target.bucket,
+                key=rejected_key(target, plan.config.rejects),
+                content_type="application/gzip",
+                extra_args=target.extra_args,
+            ).uri
+        written = concat(
+            self.client,
+            segments,
+            bucket=target.bucket,
+            key=target.key,
+            on_exists=condition,
+            if_match=plan.seen if target.on_exists == "replace" else None,
+            content_type=content_type,
+            metadata={
+                **target.metadata,
+                DISPATCH: plan.dispatch,
+                ROWS: str(rows_out),
+                SOURCE_ETAG: plan.source.etag.strip('"'),
+            },
+            extra_args=target.extra_args,
+            copies_in_flight=self.copies_in_flight,
+            crc32=checksum_of(segments),
+        )
+        return MergeReceipt(
+            uri=None if written.skipped else written.uri,
+            dispatch=plan.dispatch,
+            source=_source(plan),
+            chunks=plan.chunks,
+            rows_in=rows_in,
+            rows_out=rows_out,
+            rejected=rejected,
+            bytes=written.size or 0,
+            etag=written.etag,
+            version_id=written.version_id,
+            crc32=written.crc32,
+            source_crc32=crc,
+            source_verified=verified,
+            copied_bytes=written.copied_bytes,
+            uploaded_bytes=written.uploaded_bytes,
+            requests=written.requests,
+            replanned=self.replanned,
+            quarantine_uri=quarantine,
+            skipped=written.skipped,
+            processor_seconds=round(sum(done.seconds for done in self.done.values()), 3),
+            peak_rss=max((done.peak_rss for done in self.done.values()), default=0),
+            warnings=plan.warnings,
+        )
+
+
+def merge_parts(
+    client: Any,
+    staging: Staging,
+    *,
+    owner: str,
+    run: str,
+    run_missing: Callable[[Sequence[int]], None] | None = None,
+    keep_staging: bool = False,
+    delete_input: bool = False,
+    copies_in_flight: int = 8,
+    secrets: Mapping[str, str] | None = None,
+    lambda_client: Any = None,
+    expected: tuple[Source, Target] | None = None,
+) -> MergeReceipt:
+    """Verify the parts of a dispatch and publish them as one object.
+
+    Delivery: the object appears by one conditional request, or not at all; on any error the staging directory
+    stays, and a later merge goes on. Of two merges at once one publishes, and the other one returns that it
+    has been done. Chunks whose cut was assumed wrongly are cut exactly and processed again, as are those whose
+    part is gone.
+
+    :param client: boto3 S3 client.
+    :param staging: of the dispatch.
+    :param owner: who merges, for whoever finds the lease (host, task).
+    :param run: which run of it.
+    :param run_missing: processes chunks; default: here, one after the other.
+    :param keep_staging: do not remove the staging directory in the end.
+    :param delete_input: remove the source in the end, if it still is the one that was read.
+    :param copies_in_flight: server-side copies at once.
+    :param secrets: for the protector, where chunks are processed here.
+    :param lambda_client: the same.
+    :param expected: source and target: lets a merge whose staging directory is gone recognise that an earlier
+        one has published.
+    :raises ChunksMissing: chunks are not done.
+    :raises ChunkFailed: a chunk failed.
+    :raises ProofFailed: what the done records say does not add up.
+    :raises ObjectExists: the target has an object that the plan did not see.
+    """
+    started = time.monotonic()
+    found = staging.get(staging.plan_key, Plan)
+    if found is None:
+        return _published_before(client, staging, expected)
+    plan, etag = found
+
+    def inline(chunks: Sequence[int]) -> None:
+        for chunk in chunks:
+            try:
+                process_chunk(client, staging, chunk, secrets=secrets, lambda_client=lambda_client)
+            except Doubtful as error:
+                log.warning("%s", error)
+
+    finished = _published(client, plan)
+    if finished is None:
+        with _lease(client, staging, plan, owner, run) as lease:
+            finished = _published(client, plan)
+            if finished is None:
+                plan, etag = staging.get(staging.plan_key, Plan) or (plan, etag)
+                merge = _Merge(client, staging, plan, etag, run_missing or inline, copies_in_flight)
+                merge.prove()
+                if lease is not None:
+                    lease.check()
+                try:
+                    finished = merge.publish()
+                except ObjectExists:
+                    finished = _published(client, merge.plan)
+                    if finished is None:
+                        raise
+    if delete_input and not finished.skipped:
+        _delete_input(client, plan)
+    if not keep_staging:
+        clear(staging)
+    return msgspec.structs.replace(finished, seconds=round(time.monotonic() - started, 3))
+
+
+def cleanup(staging: Staging) -> None:
+    """Remove the staging directory, whatever it holds."""
+    clear(staging)
+
+
+class _lease:  # noqa: N801 - used as a function
+    """The lease of the merge, waited for; ``None`` where the work was done meanwhile."""
+
+    def __init__(self, client: Any, staging: Staging, plan: Plan, owner: str, run: str) -> None:
+        self._client, self._staging, self._plan = client, staging, plan
+        self._owner, self._run = owner, run
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Lease | None:
+        deadline = time.monotonic() + _LEASE_WAIT
+        while True:
+            lease = Lease(
+                self._client, self._staging.bucket, self._staging.lock_key, owner=self._owner, run=self._run
+            )
+            try:
+                self._lease = lease.__enter__()
+                return self._lease
+            except LeaseHeld as error:
+                if _published(self._client, self._plan) is not None:
+                    return None
+                if time.monotonic() > deadline:
+                    raise
+                log.info("%s; waiting", error)
+                time.sleep(_LEASE_POLL)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._lease is not None:
+            self._lease.__exit__(kind, error, trace)
+
+
+def _published(client: Any, plan: Plan) -> MergeReceipt | None:
+    """The receipt of an earlier merge of the same dispatch, as far as its object tells."""
+    target = plan.config.target
+    found = _metadata(client, target)
+    if found is None or found[1].get(DISPATCH) != plan.dispatch:
+        return None
+    ref, metadata = found
+    log.info("%s is the object of dispatch %s already", target.uri, plan.dispatch)
+    return MergeReceipt(
+        uri=target.uri,
+        dispatch=plan.dispatch,
+        source=_source(plan),
+        chunks=plan.chunks,
+        rows_out=int(metadata.get(ROWS, 0)),
+        bytes=ref.size,
+        etag=ref.etag,
+        version_id=ref.version_id,
+        crc32=ref.crc32,
+        already=True,
+        warnings=plan.warnings,
+    )
+
+
+def _published_before(
+    client: Any, staging: Staging, expected: tuple[Source, Target] | None
+) -> MergeReceipt:
+    """The staging directory is gone: the object tells whether it was published from this source."""
+    if expected is not None:
+        source, target = expected
+        found = _metadata(client, target)
+        try:
+            etag = pin(client, source.bucket, source.key, version_id=source.version_id).etag.strip('"')
+        except SourceChanged:
+            etag = None  # removed after the merge, as asked
+        if found is not None and DISPATCH in found[1] and etag in (None, found[1].get(SOURCE_ETAG)):
+            ref, metadata = found
+            return MergeReceipt(
+                uri=target.uri,
+                dispatch=metadata[DISPATCH],
+                source={"uri": f"s3://{source.bucket}/{source.key}", "etag": metadata.get(SOURCE_ETAG)},
+                chunks=0,
+                rows_out=int(metadata.get(ROWS, 0)),
+                bytes=ref.size,
+                etag=ref.etag,
+                version_id=ref.version_id,
+                crc32=ref.crc32,
+                already=True,
+            )
+    raise DispatchNotFound(
+        f"there is no plan in {staging.uri}: it was never made, or the dispatch is finished and cleaned up"
+    )
+
+
+def _metadata(client: Any, target: Target) -> tuple[Any, dict[str, str]] | None:
+    try:
+        ref = pin(client, target.bucket, target.key)
+        head = client.head_object(Bucket=target.bucket, Key=target.key, IfMatch=ref.etag)
+    except SourceChanged:
+        return None
+    return ref, head.get("Metadata", {})
+
+
+def _source(plan: Plan) -> dict[str, Any]:
+    ref = plan.source
+    return {"uri": ref.uri, "etag": ref.etag, "version_id": ref.version_id, "size": ref.size}
+
+
+def _delete_input(client: Any, plan: Plan) -> None:
+    ref = plan.source
+    if (ref.bucket, ref.key) == (plan.config.target.bucket, plan.config.target.key):
+        return
+    try:
+        objects.delete(client, ref.bucket, ref.key, if_match=ref.etag)
+    except ObjectChanged:
+        log.warning("%s was overwritten after it had been read: it is not deleted", ref.uri)

@@ -1,0 +1,319 @@
+"""Plan a dispatch: pin the source, cut it, snapshot the config, write the plan and its manifests."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core.digests import digest
+from chunkwise.core.dispatch import boundaries
+from chunkwise.core.dispatch.model import Output, Plan
+from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
+from chunkwise.core.dispatch.spec import PRESERVE, Config, OnExisting, Source
+from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, parse_state
+from chunkwise.core.errors import (
+    ConfigError,
+    DispatchDiffers,
+    DispatchExists,
+    ObjectExists,
+    UnsupportedSource,
+)
+from chunkwise.core.formats.model import Boundary, Format, Layout
+from chunkwise.core.formats.registry import by_suffix, format_named
+from chunkwise.core.protect.mapping import Mapping, candidates, check_columns, parse_mapping
+from chunkwise.core.storage import objects
+from chunkwise.core.storage.source import ObjectRef, pin
+
+log = logging.getLogger(__name__)
+
+#: fields of a config that decide how fast a dispatch is, not what comes out
+_FREE: Final = frozenset({"groups", "deadline_seconds", "batch_rows", "batch_bytes"})
+_MAX_MAPPING: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A plan, and what it cost.
+
+    :param plan: it.
+    :param resumed: whether it stood there already.
+    :param requests: for bytes of the source.
+    :param bytes_read: of the source.
+    """
+
+    plan: Plan
+    resumed: bool = False
+    requests: int = 0
+    bytes_read: int = 0
+
+
+def plan_dispatch(
+    client: Any,
+    source: Source,
+    config: Config,
+    staging: Staging,
+    *,
+    on_existing: OnExisting = "resume",
+    write: bool = True,
+    reads_in_flight: int = boundaries.READS_IN_FLIGHT,
+) -> Planned:
+    """Make a plan, or find it.
+
+    Of two planners at once one writes the plan; the other one finds it. A planner that was killed left either
+    no plan, or one whose missing manifests the next ``resume`` writes.
+
+    :param client: boto3 S3 client.
+    :param source: what is read.
+    :param config: what is to be done.
+    :param staging: where the plan goes.
+    :param on_existing: what to do with a dispatch that stands there.
+    :param write: ``False`` for a dry run: nothing is written, and a dispatch that stands there is not looked
+        at.
+    :param reads_in_flight: ranged reads at once.
+    :raises DispatchExists: there is a dispatch, and ``on_existing`` is ``"fail"``.
+    :raises DispatchDiffers: the dispatch that is to be resumed is of another source or config.
+    :raises ChunkwiseError: the source cannot be read, is not what its format says, or does not fit the
+        mapping.
+    """
+    existing = staging.find() if write else None
+    if existing is not None and on_existing == "fail":
+        raise DispatchExists(
+            f"there is a dispatch in {staging.uri} already, of {existing.source.uri} with"
+            f" {existing.chunks} chunks; resume it, restart it, or clean it up"
+        )
+    if existing is not None and on_existing == "restart":
+        log.info("restart: removing the dispatch in %s", staging.uri)
+        clear(staging)
+        existing = None
+    ref = pin(client, source.bucket, source.key, version_id=source.version_id)
+    config = resolved(config, source.key)
+    fingerprint = fingerprint_of(ref, config)
+    if existing is not None:
+        return _resume(staging, existing, fingerprint)
+    planned = _make(client, ref, config, fingerprint, reads_in_flight)
+    if not write:
+        return planned
+    try:
+        staging.put_new(staging.plan_key, planned.plan)
+    except ObjectExists:
+        log.info("another planner was first in %s", staging.uri)
+        if on_existing == "fail":
+            raise DispatchExists(f"another planner was first in {staging.uri}") from None
+        return _resume(staging, staging.load(), fingerprint)
+    write_manifests(staging, planned.plan, range(planned.plan.chunks))
+    return planned
+
+
+def load_mapping(client: Any, bucket: str, key: str) -> Mapping | None:
+    """The ``mapping.json`` beside a file, or in the nearest folder above it.
+
+    :raises MappingError: it is wrong.
+    """
+    for candidate in candidates(key):
+        found = objects.get(client, bucket, candidate, max_bytes=_MAX_MAPPING)
+        if found is not None:
+            return parse_mapping(found.body, f"s3://{bucket}/{candidate}")
+    return None
+
+
+def resolved(config: Config, key: str) -> Config:
+    """The config with what the mapping and the key's suffix say where it says nothing itself."""
+    mapping = config.mapping
+    named, compression = by_suffix(key)
+    told = mapping.input if mapping is not None else None
+    out = mapping.output if mapping is not None else None
+    own = mapping.dispatch if mapping is not None else None
+    format_ = config.format or (told.format if told is not None else None) or named
+    if format_ is None:
+        raise UnsupportedSource(
+            f"the suffix of {key!r} says no format: give one (csv, jsonl, json or parquet)"
+        )
+    output_format: Any = config.output_format
+    if output_format == PRESERVE and out is not None and out.format:
+        output_format = out.format
+    changes: dict[str, Any] = {}
+    if own is not None and own.large_file_chunk_size_bytes is not None:
+        changes["chunk_bytes"] = own.large_file_chunk_size_bytes
+    if own is not None and own.large_file_dispatch_threshold_bytes is not None:
+        changes["threshold_bytes"] = own.large_file_dispatch_threshold_bytes
+    options = {**(told.spec if told is not None else {}), **config.options}
+    if format_ == "csv" and key.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
+        options.setdefault("sep", "\t")
+    return msgspec.structs.replace(
+        config,
+        format=format_,
+        options=options,
+        compression=config.compression or compression,
+        output_format=output_format,
+        output_options={**(out.spec if out is not None else {}), **config.output_options},
+        **changes,
+    )
+
+
+def fingerprint_of(ref: ObjectRef, config: Config) -> dict[str, str]:
+    """A digest for each field that decides what comes out, so that a difference can be named."""
+    fields = {f"source.{name}": getattr(ref, name) for name in ("bucket", "key", "etag", "size", "version_id")}
+    fields |= {name: value for name, value in msgspec.to_builtins(config).items() if name not in _FREE}
+    return {name: digest(value) for name, value in fields.items()}
+
+
+def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Names of the fields that differ."""
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def clear(staging: Staging) -> None:
+    """Remove everything of a dispatch; its plan last, so that a clear that is killed can be seen."""
+    keys = [item.key for item in staging.list()]
+    first = [key for key in keys if key != staging.plan_key]
+    staging.delete(*first)
+    staging.delete(*(key for key in keys if key == staging.plan_key))
+
+
+def write_manifests(staging: Staging, plan: Plan, chunks: Iterable[int]) -> None:
+    """Write the manifests of these chunks where they are missing; several requests in flight."""
+
+    def write(chunk: int) -> None:
+        try:
+            staging.put_new(staging.manifest_key(chunk), staging.manifest(plan, chunk))
+        except ObjectExists:
+            found = staging.get(staging.manifest_key(chunk), type(staging.manifest(plan, chunk)))
+            if found is not None and found[0].revision != plan.revision_of(chunk):
+                staging.put_if_match(staging.manifest_key(chunk), staging.manifest(plan, chunk), found[1])
+
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunkwise-manifests") as pool:
+        for _ in pool.map(write, chunks):
+            pass
+
+
+def repair(staging: Staging, plan: Plan, done: Collection[int] | None = None) -> list[int]:
+    """Give every chunk that is not done its manifest again.
+
+    :param done: chunks with a valid done record; ``None``: look.
+    :return: chunks that are not done.
+    """
+    if done is None:
+        states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
+        done = {state.chunk for state in states if state is not None and state.kind == "done"}
+    missing = [chunk for chunk in range(plan.chunks) if chunk not in done]
+    prefix = f"{staging.prefix}manifests/"
+    there = {item.key for item in staging.list(prefix)}
+    write_manifests(staging, plan, [c for c in missing if staging.manifest_key(c) not in there])
+    return missing
+
+
+def _resume(staging: Staging, plan: Plan, fingerprint: dict[str, str]) -> Planned:
+    differing = differences(plan.fingerprint, fingerprint)
+    if differing:
+        raise DispatchDiffers(
+            f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it as"
+            " it was, or choose on_existing='restart'"
+        )
+    missing = repair(staging, plan)
+    log.info(
+        "resuming dispatch %s in %s: %d of %d chunks are left",
+        plan.dispatch,
+        staging.uri,
+        len(missing),
+        plan.chunks,
+    )
+    return Planned(plan=plan, resumed=True)
+
+
+def _make(
+    client: Any, ref: ObjectRef, config: Config, fingerprint: dict[str, str], reads_in_flight: int
+) -> Planned:
+    format_ = format_named(str(config.format))
+    compression = str(config.compression)
+    if format_.compresses_itself and compression != "none":
+        raise UnsupportedSource(f"{ref.uri}: {format_.name} inside {compression} cannot be read in parts")
+    source, raw = open_source(client, ref, compression)
+    layout = format_.inspect(source, config.options)
+    if config.mapping is not None:
+        _check_mapping(config.mapping, layout, format_, ref.uri)
+    warnings = list(layout.warnings)
+    chunk_bytes = config.chunk_bytes
+    tiles: tuple[Boundary, ...]
+    if compression != "none":
+        tiles = (Boundary(position=0), Boundary(position=ref.size))
+        if ref.size > chunk_bytes:
+            warnings.append(f"{ref.uri} is compressed by {compression} as a whole: it is one chunk, streamed")
+    elif config.threshold_bytes is not None and ref.size < config.threshold_bytes:
+        tiles = (Boundary(position=0), Boundary(position=layout.extent))
+    else:
+        positions, chunk_bytes = boundaries.wanted(format_, layout, config.chunk_bytes)
+        if chunk_bytes != config.chunk_bytes:
+            warnings.append(
+                f"chunk_bytes grew from {config.chunk_bytes} to {chunk_bytes}: a dispatch has at most"
+                " 9,999 chunks"
+            )
+        if config.mode == "exact":
+            tiles = boundaries.prove(format_, source, layout, positions)
+        else:
+            tiles = boundaries.assume(format_, source, layout, positions, reads_in_flight=reads_in_flight)
+    plan = Plan(
+        dispatch=uuid.uuid4().hex,
+        source=ref,
+        compression=compression,
+        format=format_.name,
+        layout=layout,
+        output=_output(config, layout, format_, compression),
+        config=config,
+        fingerprint=fingerprint,
+        boundaries=tiles,
+        chunk_bytes=chunk_bytes,
+        groups=max(1, min(config.groups, len(tiles) - 1)),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        exact=config.mode == "exact",
+        seen=_seen(client, config),
+        warnings=tuple(warnings),
+    )
+    for warning in warnings:
+        log.warning("%s", warning)
+    return Planned(plan=plan, requests=raw.requests, bytes_read=raw.bytes_read)
+
+
+def _check_mapping(mapping: Mapping, layout: Layout, format_: Format, name: str) -> None:
+    if layout.columns is None:
+        if mapping.columns and layout.extent not in (0, UNKNOWN_END):
+            raise ConfigError(f"{name} has no named columns, and the mapping protects some")
+        return
+    columns = [column.name for column in layout.columns]
+    if format_.name in ("json", "jsonl"):
+        # what was seen is a sample: a record further on may have the columns that it lacks
+        known = {*columns}
+        columns += [name for name in (*mapping.columns, *mapping.ignored_columns) if name not in known]
+    check_columns(mapping, columns, name)
+
+
+def _output(config: Config, layout: Layout, source: Format, compression: str) -> Output:
+    native = config.output_format in (PRESERVE, source.name)
+    format_ = source if native else format_named(config.output_format)
+    asked = config.output_compression
+    options = dict(config.output_options)
+    if format_.compresses_itself:
+        if asked != "preserve":
+            options.setdefault("compression", asked)
+        outer = "none"
+    else:
+        outer = compression if asked == "preserve" else asked
+    return Output(
+        format=format_.name,
+        native=native,
+        target=format_.target(layout, options, native=native),
+        compression=outer,
+    )
+
+
+def _seen(client: Any, config: Config) -> str | None:
+    target = config.target
+    for item in objects.list_objects(client, target.bucket, target.key):
+        return item.etag if item.key == target.key else None
+    return None

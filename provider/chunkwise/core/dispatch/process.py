@@ -1,0 +1,258 @@
+"""Process chunks: read a chunk in batches, protect, write its part, leave a done record."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from chunkwise.core import memory
+from chunkwise.core.dispatch.chunk import ChunkRun
+from chunkwise.core.dispatch.model import Cancelled, Done, Failed, Manifest, Started
+from chunkwise.core.dispatch.staging import Staging, parse_state
+from chunkwise.core.errors import (
+    ChunkFailed,
+    ChunkwiseError,
+    DispatchCancelled,
+    DispatchNotFound,
+    FormatError,
+    ObjectChanged,
+    ObjectExists,
+)
+from chunkwise.core.protect.protector import build
+
+log = logging.getLogger(__name__)
+
+_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupReceipt:
+    """What one task did.
+
+    :param group: its number.
+    :param chunks: that it processed.
+    :param done_before: that were done already.
+    :param doubtful: that failed in a way that a wrong cut may explain; the merge finds out.
+    :param rows_in: rows read.
+    :param rows_out: rows written.
+    :param rejected: rows put aside.
+    :param bytes_in: of the source.
+    :param bytes_out: of the parts, before compression.
+    :param seconds: wall time.
+    :param peak_rss: peak memory of the process, bytes.
+    """
+
+    group: int
+    chunks: int = 0
+    done_before: int = 0
+    doubtful: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+    peak_rss: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+class Doubtful(ChunkFailed):
+    """A chunk failed, and its cut is not proved: the merge finds out whether the cut was wrong."""
+
+
+def process_chunk(
+    client: Any,
+    staging: Staging,
+    chunk: int,
+    *,
+    secrets: Mapping[str, str] | None = None,
+    lambda_client: Any = None,
+    attempt: str | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Done:
+    """Process one chunk by its manifest.
+
+    Delivery: any number of attempts may run; each writes a part of its own name, the first one to write the
+    done record wins, and the others remove what they wrote. A chunk that is done is not done again. An attempt
+    that fails leaves a failed record and no part; one that is killed leaves a mark of its start, and maybe an
+    open upload that :func:`~chunkwise.core.storage.abort_stale_uploads` or a lifecycle rule removes.
+
+    :param client: boto3 S3 client.
+    :param staging: of the dispatch.
+    :param chunk: number, from 0.
+    :param secrets: for the protector, by name.
+    :param lambda_client: boto3 Lambda client, for a protector that needs one.
+    :param attempt: name of the attempt, without dots; default: a random one.
+    :param stop: asked between batches whether to end.
+    :return: the done record that counts, maybe another attempt's.
+    :raises DispatchNotFound: there is neither a manifest nor a done record.
+    :raises DispatchCancelled: the dispatch was cancelled.
+    :raises Doubtful: the source is not what its format says, at a place whose cut is not proved.
+    :raises ChunkwiseError: one of its kinds, if the chunk cannot be processed.
+    """
+    found = staging.get(staging.manifest_key(chunk), Manifest)
+    standing = staging.get(staging.done_key(chunk), Done)
+    if found is None:
+        if standing is not None:
+            return standing[0]
+        raise DispatchNotFound(
+            f"chunk {chunk} has neither a manifest nor a done record in {staging.uri}: resume the dispatch,"
+            " or plan it again"
+        )
+    manifest = found[0]
+    if standing is not None and standing[0].revision >= manifest.revision:
+        staging.delete(staging.manifest_key(chunk))
+        return standing[0]
+    if staging.get(staging.cancelled_key, Cancelled) is not None:
+        raise DispatchCancelled(f"the dispatch in {staging.uri} was cancelled")
+    attempt = attempt or uuid.uuid4().hex[:12]
+    mark = staging.started_key(chunk, attempt)
+    staging.put_new(mark, Started(attempt=attempt, revision=manifest.revision, started_at=_now()))
+    try:
+        protector = None
+        if manifest.config.protector is not None:
+            protector = build(manifest.config.protector, secrets or {}, lambda_client)
+        run = ChunkRun(client, staging, manifest, attempt, protector, stop)
+        done = run.run()
+        winner = _settle(staging, manifest, done, run)
+    except Exception as error:
+        raise _failed(staging, manifest, attempt, mark, error) from error
+    staging.delete(staging.manifest_key(chunk), mark)
+    return winner
+
+
+def process_group(
+    client: Any,
+    staging: Staging,
+    group: int,
+    *,
+    secrets: Mapping[str, str] | None = None,
+    lambda_client: Any = None,
+    attempt: str | None = None,
+    stop: Callable[[], bool] | None = None,
+    on_chunk: Callable[[Done], None] | None = None,
+    in_flight: int = 1,
+) -> GroupReceipt:
+    """Process what a group lacks. A chunk that fails does not keep the others from being done.
+
+    :param group: number, from 0.
+    :param on_chunk: called with each done record.
+    :param in_flight: chunks at once, in threads.
+    :raises ChunkFailed: chunks failed; the text names them, the others are done.
+    """
+    started = time.monotonic()
+    plan = staging.load()
+    memory.reset_peak()
+    states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
+    done = {state.chunk for state in states if state is not None and state.kind == "done"}
+    left = [chunk for chunk in plan.members(group) if chunk not in done]
+    total = {"rows_in": 0, "rows_out": 0, "rejected": 0, "bytes_in": 0, "bytes_out": 0}
+    failed: list[tuple[int, ChunkwiseError]] = []
+    doubtful = 0
+
+    def one(chunk: int) -> Done | tuple[int, ChunkwiseError]:
+        try:
+            return process_chunk(
+                client,
+                staging,
+                chunk,
+                secrets=secrets,
+                lambda_client=lambda_client,
+                attempt=None if attempt is None else f"{attempt}-{uuid.uuid4().hex[:6]}",
+                stop=stop,
+            )
+        except ChunkFailed as error:
+            return chunk, error
+
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="chunkwise-chunk") as pool:
+        results = pool.map(one, left) if in_flight > 1 else map(one, left)
+        for result in results:
+            if isinstance(result, Done):
+                for name in total:
+                    total[name] += getattr(result, name)
+                if on_chunk is not None:
+                    on_chunk(result)
+            elif isinstance(result[1], Doubtful):
+                doubtful += 1
+                log.warning("%s", result[1])
+            else:
+                failed.append(result)
+                log.error("%s", result[1])
+    if failed:
+        raise ChunkFailed(
+            f"{len(failed)} of {len(left)} chunks failed; the first: {failed[0][1]}",
+            transient=all(error.transient for _, error in failed),
+        ) from failed[0][1]
+    return GroupReceipt(
+        group=group,
+        chunks=len(left),
+        done_before=len(plan.members(group)) - len(left),
+        doubtful=doubtful,
+        seconds=round(time.monotonic() - started, 3),
+        peak_rss=memory.peak_rss(),
+        **total,
+    )
+
+
+def _settle(staging: Staging, manifest: Manifest, done: Done, run: ChunkRun) -> Done:
+    """Put the done record, unless another attempt was first: then remove what this one wrote."""
+    key = staging.done_key(manifest.chunk)
+    for _ in range(_ROUNDS):
+        try:
+            staging.put_new(key, done)
+            return done
+        except ObjectExists:
+            standing = staging.get(key, Done)
+        if standing is None:
+            continue
+        if standing[0].revision >= done.revision and standing[0].dispatch == done.dispatch:
+            if standing[0].attempt != done.attempt:
+                log.info("chunk %d was done by attempt %s first", manifest.chunk, standing[0].attempt)
+                run.remove()
+            return standing[0]
+        try:
+            staging.put_if_match(key, done, standing[1])
+            return done
+        except ObjectChanged:
+            continue
+    raise ChunkFailed(
+        f"the done record of chunk {manifest.chunk} in {staging.uri} keeps changing", transient=True
+    )
+
+
+def _failed(staging: Staging, manifest: Manifest, attempt: str, mark: str, error: Exception) -> ChunkFailed:
+    """Leave a failed record; the error that the caller gets."""
+    ours = isinstance(error, ChunkwiseError)
+    doubtful = isinstance(error, FormatError) and not manifest.exact and manifest.chunk > 0
+    transient = error.transient if isinstance(error, ChunkwiseError) else True
+    message = str(error) if ours else type(error).__name__  # a foreign text may quote data
+    record = Failed(
+        dispatch=manifest.dispatch,
+        chunk=manifest.chunk,
+        revision=manifest.revision,
+        attempt=attempt,
+        error=type(error).__name__,
+        message=message,
+        transient=transient,
+        failed_at=_now(),
+    )
+    try:
+        staging.put_new(staging.failed_key(manifest.chunk, attempt, doubtful=doubtful), record)
+        staging.delete(mark)
+    except Exception as second:  # the first error counts
+        log.warning("the failure of chunk %d could not be kept: %s", manifest.chunk, type(second).__name__)
+    kind = Doubtful if doubtful else ChunkFailed
+    return kind(f"chunk {manifest.chunk} of {manifest.source.uri}: {message}", transient=transient)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

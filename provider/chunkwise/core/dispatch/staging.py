@@ -1,0 +1,282 @@
+"""The staging directory of a dispatch: which key holds what, and how it is read and written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from chunkwise.core.dispatch.model import VERSION, Done, Failed, Manifest, Plan
+from chunkwise.core.errors import ConfigError, DispatchNotFound, ProofFailed
+from chunkwise.core.storage import objects
+from chunkwise.core.units import MiB
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+#: requests for small objects that are under way at once
+IN_FLIGHT: Final = 16
+#: a plan of 9,999 chunks is about 1 MB; Parquet files with very many row groups have more to say
+_MAX_VALUE: Final = 64 * MiB
+_SUFFIX: Final = ".dispatch/"
+_STATE: Final = re.compile(r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>started|failed\.json|doubtful\.json))$")
+
+
+class Staging:
+    """Keys below one prefix, see "The S3 contract of a dispatch" in the design.
+
+    :param client: boto3 S3 client.
+    :param bucket: of the directory.
+    :param prefix: of all its keys, with a slash at its end.
+    :param extra_args: more arguments of the S3 calls, each goes to those that know it.
+    """
+
+    def __init__(
+        self, client: Any, bucket: str, prefix: str, extra_args: Mapping[str, Any] | None = None
+    ) -> None:
+        if not prefix.endswith("/") or prefix == "/":
+            raise ConfigError(f"a staging directory must be a prefix that ends with '/', not {prefix!r}")
+        self.client = client
+        self.bucket = bucket
+        self.prefix = prefix
+        self.extra_args = dict(extra_args or {})
+
+    @classmethod
+    def beside(
+        cls,
+        client: Any,
+        bucket: str,
+        key: str,
+        *,
+        uri: str | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+    ) -> Staging:
+        """The directory of a source.
+
+        :param bucket: of the source.
+        :param key: of the source.
+        :param uri: ``s3://bucket/prefix`` below which the directory stands as
+            ``{prefix}/{key}.dispatch/``; ``None``: beside the source. A prefix that ends with ``.dispatch/``
+            is the directory itself.
+        """
+        if uri is None:
+            return cls(client, bucket, key + _SUFFIX, extra_args)
+        parts = urlsplit(uri, allow_fragments=False)
+        if parts.scheme != "s3" or not parts.netloc or parts.query:
+            raise ConfigError(f"{uri!r} is not of the form s3://bucket/prefix")
+        prefix = parts.path.lstrip("/")
+        if prefix.endswith(_SUFFIX):
+            return cls(client, parts.netloc, prefix, extra_args)
+        if prefix and not prefix.endswith("/"):
+            prefix += "/"
+        return cls(client, parts.netloc, f"{prefix}{key}{_SUFFIX}", extra_args)
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix/``."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    # --- keys -----------------------------------------------------------------------------------------------
+
+    @property
+    def plan_key(self) -> str:
+        """Of the plan."""
+        return f"{self.prefix}plan.json"
+
+    @property
+    def lock_key(self) -> str:
+        """Of the merge's lease."""
+        return f"{self.prefix}parts/merge.lock"
+
+    @property
+    def state_prefix(self) -> str:
+        """Below it lies all that tells how far the chunks are: one LIST per 1,000 chunks."""
+        return f"{self.prefix}done/"
+
+    def manifest_key(self, chunk: int) -> str:
+        """Of a chunk's manifest."""
+        return f"{self.prefix}manifests/chunk_{chunk:04d}.manifest.json"
+
+    def part_key(self, chunk: int, attempt: str) -> str:
+        """Of an attempt's part."""
+        return f"{self.prefix}parts/chunk_{chunk:04d}.{attempt}.part"
+
+    def rejected_key(self, chunk: int, attempt: str) -> str:
+        """Of the rows that an attempt put aside."""
+        return f"{self.prefix}rejected/chunk_{chunk:04d}.{attempt}.jsonl.gz"
+
+    def done_key(self, chunk: int) -> str:
+        """Of a chunk's done record."""
+        return f"{self.state_prefix}chunk_{chunk:04d}.json"
+
+    def started_key(self, chunk: int, attempt: str) -> str:
+        """Of the mark that an attempt has begun; S3's time of it is when."""
+        return f"{self.state_prefix}chunk_{chunk:04d}.{attempt}.started"
+
+    def failed_key(self, chunk: int, attempt: str, *, doubtful: bool = False) -> str:
+        """Of an attempt's failure; a doubtful one may be due to a wrong cut, which the merge finds out."""
+        kind = "doubtful" if doubtful else "failed"
+        return f"{self.state_prefix}chunk_{chunk:04d}.{attempt}.{kind}.json"
+
+    @property
+    def cancelled_key(self) -> str:
+        """Present once the dispatch was cancelled."""
+        return f"{self.prefix}cancelled.json"
+
+    # --- values ---------------------------------------------------------------------------------------------
+
+    def get(self, key: str, kind: type[T]) -> tuple[T, str] | None:
+        """A value and the ETag of its object, or ``None``.
+
+        :raises ProofFailed: it is not of the form that it must have; names the field.
+        """
+        found = objects.get(
+            self.client, self.bucket, key, max_bytes=_MAX_VALUE, extra_args=self.extra_args
+        )
+        if found is None:
+            return None
+        return decode(found.body, kind, f"s3://{self.bucket}/{key}"), found.etag
+
+    def body(self, key: str) -> bytes | None:
+        """The bytes of a small object, or ``None``."""
+        found = objects.get(self.client, self.bucket, key, max_bytes=_MAX_VALUE, extra_args=self.extra_args)
+        return None if found is None else found.body
+
+    def put_new(self, key: str, value: Any) -> str:
+        """Write a value where none stands; its ETag.
+
+        :raises ObjectExists: there is one.
+        """
+        return objects.put_new(
+            self.client, self.bucket, key, msgspec.json.encode(value), extra_args=self.extra_args
+        )
+
+    def put_if_match(self, key: str, value: Any, etag: str) -> str:
+        """Replace exactly the value with this ETag.
+
+        :raises ObjectChanged: it is another one.
+        """
+        return objects.put_if_match(
+            self.client, self.bucket, key, msgspec.json.encode(value), etag=etag, extra_args=self.extra_args
+        )
+
+    def delete(self, *keys: str) -> None:
+        """Delete; what is not there is fine."""
+        if len(keys) == 1:
+            objects.delete(self.client, self.bucket, keys[0], extra_args=self.extra_args)
+        elif keys:
+            objects.delete_all(self.client, self.bucket, keys, extra_args=self.extra_args)
+
+    def list(self, prefix: str | None = None) -> Iterator[objects.Listed]:
+        """What lies below a prefix, default the whole directory."""
+        return objects.list_objects(
+            self.client,
+            self.bucket,
+            self.prefix if prefix is None else prefix,
+            extra_args=self.extra_args,
+        )
+
+    # --- the dispatch ---------------------------------------------------------------------------------------
+
+    def find(self) -> Plan | None:
+        """The plan, if there is one."""
+        found = self.get(self.plan_key, Plan)
+        return None if found is None else found[0]
+
+    def load(self) -> Plan:
+        """The plan.
+
+        :raises DispatchNotFound: there is none.
+        """
+        plan = self.find()
+        if plan is None:
+            raise DispatchNotFound(
+                f"there is no plan in {self.uri}: it was never made, or the dispatch is finished and cleaned up"
+            )
+        return plan
+
+    def manifest(self, plan: Plan, chunk: int) -> Manifest:
+        """What a chunk's manifest holds."""
+        span = plan.span(chunk)
+        return Manifest(
+            dispatch=plan.dispatch,
+            chunk=chunk,
+            revision=plan.revision_of(chunk),
+            span=span,
+            source=plan.source,
+            compression=plan.compression,
+            format=plan.format,
+            layout=plan.layout,
+            output=plan.output,
+            config=plan.config,
+            exact=plan.exact,
+        )
+
+    def done(self, chunks: Iterable[int]) -> dict[int, tuple[Done, str]]:
+        """The done records of these chunks that are there, with their ETags; several reads in flight."""
+        wanted = list(chunks)
+        with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunkwise-done") as pool:
+            found = pool.map(lambda chunk: self.get(self.done_key(chunk), Done), wanted)
+            return {chunk: value for chunk, value in zip(wanted, found, strict=True) if value is not None}
+
+    def failures(self, listed: Iterable[objects.Listed]) -> dict[int, Failed]:
+        """The latest failure of each chunk, among the listed states."""
+        latest: dict[int, objects.Listed] = {}
+        for item in listed:
+            state = parse_state(item.key)
+            if state is not None and state.kind in ("failed", "doubtful") and (
+                state.chunk not in latest or latest[state.chunk].last_modified <= item.last_modified
+            ):
+                latest[state.chunk] = item
+        failures = {}
+        for chunk, item in latest.items():
+            found = self.get(item.key, Failed)
+            if found is not None:
+                failures[chunk] = found[0]
+        return failures
+
+
+class State(msgspec.Struct, frozen=True):
+    """What the key of a state says.
+
+    :param chunk: number.
+    :param kind: ``"done"``, ``"started"``, ``"failed"`` or ``"doubtful"``.
+    :param attempt: name of the attempt, empty for a done record.
+    """
+
+    chunk: int
+    kind: str
+    attempt: str = ""
+
+
+def parse_state(key: str) -> State | None:
+    """Read the key of a state, see :meth:`Staging.done_key` and its neighbours; ``None``: it is none."""
+    match = _STATE.search(key)
+    if match is None:
+        return None
+    if match["done"]:
+        return State(int(match[1]), "done")
+    return State(int(match[1]), match["kind"].removesuffix(".json"), match["attempt"])
+
+
+def decode(body: bytes, kind: type[T], name: str) -> T:
+    """Read a value strictly.
+
+    :raises ProofFailed: it is not of its form, or of a later version; names the object and the field.
+    """
+    try:
+        version = msgspec.json.decode(body, type=_Versioned).version
+        if version > VERSION:
+            raise ProofFailed(
+                f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version that wrote it"
+            )
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ProofFailed(f"{name} is not a {kind.__name__.lower()} record: {error}") from None
+
+
+class _Versioned(msgspec.Struct):
+    version: int = VERSION

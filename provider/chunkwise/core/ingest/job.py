@@ -278,7 +278,7 @@ class PagedIngest:
                     for rejected in built.rejected:
                         rejects.put(rejected, item.page, item.first + rejected.index)
                     counters.rejected = rejects.count
-                    sink.put(built.pieces, built.size)
+                    sink.put(built.pieces)
                     self._announce(writer)
                     continue
                 counters.pages = item.number

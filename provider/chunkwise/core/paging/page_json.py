@@ -25,15 +25,17 @@ _POSITION = re.compile(r"\(byte (\d+)\)")
 _NON_FINITE = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN')
 
 
-def check_utf8(text: bytes | memoryview) -> None:
+def check_utf8(text: bytes) -> None:
     """:raises InvalidPage: ``text`` is not UTF-8. The fast JSON parser does not look."""
-    position, size = 0, len(text)
+    if text.isascii():
+        return
+    view, position, size = memoryview(text), 0, len(text)
     try:
         while position < size:
             # in pieces that stay in the processor's cache; a character cut by the end of a piece begins the
             # next one
             last = position + _UTF8_PIECE >= size
-            position += codecs.utf_8_decode(text[position : position + _UTF8_PIECE], "strict", last)[1]
+            position += codecs.utf_8_decode(view[position : position + _UTF8_PIECE], "strict", last)[1]
     except UnicodeDecodeError as error:
         raise InvalidPage(f"the body is not UTF-8 ({error.reason}), as RFC 8259 asks of JSON") from None
 

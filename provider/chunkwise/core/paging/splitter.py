@@ -48,7 +48,7 @@ class RecordBatch:
     """
 
     records: list[msgspec.Raw | bytes]
-    text: bytes | memoryview
+    text: bytes
 
 
 @dataclass(slots=True)
@@ -88,13 +88,16 @@ class _Window:
                 self.size += got
                 self.eof = got == 0
 
-    def rest(self, start: int, capacity: int) -> _Window:
-        """A new window that begins with what this one holds from ``start`` on."""
+    def go_on(self, start: int, capacity: int) -> None:
+        """Keep what the window holds from ``start`` on, with room for more behind it."""
         left = self.size - start
-        window = _Window(bytearray(max(capacity, 2 * left + 2)), 1 + left, self.eof)
-        window.data[0] = 0x5B
-        window.data[1 : 1 + left] = memoryview(self.data)[start : self.size]
-        return window
+        room = max(capacity, 2 * left + 2)
+        rest = bytes(memoryview(self.data)[start : self.size])
+        if room != len(self.data):
+            self.data = bytearray(room)
+        self.data[0] = 0x5B
+        self.data[1 : 1 + left] = rest
+        self.size = 1 + left
 
 
 @dataclass(slots=True, repr=False)  # it holds records, which belong in no log
@@ -135,7 +138,7 @@ class RecordSplitter:
             yield from self._whole(window)
             return
         head_text = bytes(window.data[1:head])
-        window = window.rest(head, self._capacity())
+        window.go_on(head, self._capacity())
         while True:
             window.fill(self.readinto)
             batch, next_start, ended = self._take(window)
@@ -151,9 +154,9 @@ class RecordSplitter:
                     raise BodyTruncated("the body ends inside the records array")
                 if window.size - 1 >= self.limits.record:
                     self._too_long(window.size - 1)
-                window = window.rest(next_start, 2 * len(window.data))
+                window.go_on(next_start, 2 * len(window.data))
             else:
-                window = window.rest(next_start, self._capacity())
+                window.go_on(next_start, self._capacity())
         self.envelope = self._emptied(head_text + b"]" + self._tail(window, next_start))
 
     # --- the way to the first record ------------------------------------------------------------------------
@@ -271,9 +274,9 @@ class RecordSplitter:
             return ended
         if not window.eof:
             for cut in self._likely_cuts(data, size):
-                raws = self._prove(data, cut)
-                if raws is not None:
-                    return self._batch(window, raws, cut), cut + 1, False
+                batch = self._prove(data, cut)
+                if batch is not None:
+                    return batch, cut + 1, False
         return self._scan(window)
 
     def _likely_cuts(self, data: bytearray, size: int) -> Iterator[int]:
@@ -295,44 +298,44 @@ class RecordSplitter:
             if cut is not None:
                 yield cut
 
-    def _prove(self, data: bytearray, cut: int) -> list[msgspec.Raw] | None:
+    def _prove(self, data: bytearray, cut: int) -> RecordBatch | None:
+        """The records before ``cut``, if they are a whole JSON array there; their bytes are a copy."""
         byte = data[cut]
         data[cut] = 0x5D
+        text = bytes(memoryview(data)[: cut + 1])
+        data[cut] = byte
         try:
-            return _RAWS.decode(memoryview(data)[: cut + 1])
+            raws = _RAWS.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return None
-        finally:
-            data[cut] = byte
+        return self._batch(raws, text)
 
     def _ended_inside(self, window: _Window) -> tuple[RecordBatch | None, int, bool] | None:
         """The last window: let the parser say where the array ends."""
         data, size = window.data, window.size
         try:
-            raws = _RAWS.decode(memoryview(data)[:size])
+            _RAWS.decode(memoryview(data)[:size])
             end = data.rfind(b"]", 1, size)
         except msgspec.DecodeError as error:
             trailing = _TRAILING.search(str(error))
             if trailing is None:
                 return None
             end = data.rfind(b"]", 1, int(trailing.group(1)))
-            proved = self._prove(data, end) if end > 0 else None
-            if proved is None:
-                return None
-            raws = proved
         except RecursionError:
             return None
-        return (self._batch(window, raws, end) if raws else None), end + 1, True
+        batch = self._prove(data, end) if end > 0 else None
+        return None if batch is None else (batch if batch.records else None, end + 1, True)
 
-    def _batch(self, window: _Window, raws: list[msgspec.Raw], end: int) -> RecordBatch:
+    def _batch(self, raws: list[msgspec.Raw], text: bytes) -> RecordBatch:
         longest = 0
         for index, raw in enumerate(raws):
             view = memoryview(raw)
             if view[0] != 0x7B:
                 raise RecordNotObject(f"record {self.count + index} of the page is not a JSON object")
             longest = max(longest, len(view))
-        self._learn(raws[0], longest)
-        return RecordBatch(list(raws), memoryview(window.data)[1:end].toreadonly())
+        if raws:
+            self._learn(raws[0], longest)
+        return RecordBatch(list(raws), text)
 
     def _learn(self, first: msgspec.Raw | bytes, longest: int) -> None:
         if longest > self.limits.record:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chunkwise.core.dispatch.model import Done, Plan
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode, parse_state
-from chunkwise.core.formats.registry import format_named
+from chunkwise.core.dispatch.weights import weights
 from chunkwise.core.storage.objects import Listed
 from chunkwise.core.units import MiB
 
@@ -60,14 +60,7 @@ class Board:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        format_ = format_named(plan.format)
-        compressed = plan.compression != "none"
-        self._weights = [
-            plan.source.size
-            if compressed
-            else format_.weight(plan.layout, plan.boundaries[i].position, plan.boundaries[i + 1].position)
-            for i in range(plan.chunks)
-        ]
+        self._weights = weights(plan)
         self._states: list[str] = ["pending"] * plan.chunks
         self._rows: dict[str, int] = {}
         self._done_keys: dict[str, int] = {}

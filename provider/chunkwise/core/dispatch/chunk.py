@@ -12,7 +12,7 @@ import msgspec
 from chunkwise.core import memory
 from chunkwise.core.dispatch.counted import CountedSource
 from chunkwise.core.dispatch.model import Done, Manifest
-from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
+from chunkwise.core.dispatch.opening import STRIDE, UNKNOWN_END, open_source
 from chunkwise.core.dispatch.rejected import RejectedRows
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import Killed, RowInvalid
@@ -98,6 +98,7 @@ class ChunkRun:
             manifest.compression,
             manifest.span.start.position,
             manifest.span.end.position,
+            base=self._base,
         )
         counted = CountedSource(source)
         layout, span = self._inner()
@@ -248,8 +249,12 @@ class ChunkRun:
         end = UNKNOWN_END if last else UNKNOWN_END - 1
         return (
             msgspec.structs.replace(layout, extent=UNKNOWN_END),
-            Span(start=Boundary(position=0), end=Boundary(position=end)),
+            Span(start=Boundary(position=self._base), end=Boundary(position=end)),
         )
+
+    @property
+    def _base(self) -> int:
+        return 0 if self._manifest.span.start.position == 0 else self._manifest.chunk * STRIDE
 
     def _outer(self, inner: Boundary, outer: Boundary) -> Boundary:
         """Where a reader was, in the positions of the plan."""

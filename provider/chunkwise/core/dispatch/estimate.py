@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from chunkwise.core.dispatch.model import Plan
-from chunkwise.core.formats.registry import format_named
+from chunkwise.core.dispatch.weights import weights
 from chunkwise.core.units import KiB, MiB
 
 # List prices of us-east-1, in dollars: aws.amazon.com/lambda/pricing (x86) and aws.amazon.com/s3/pricing (Standard).
@@ -62,21 +62,14 @@ def estimate(plan: Plan, *, memory_mb: int = 2048, mb_per_second: float = 50.0) 
     :param memory_mb: of a processor.
     :param mb_per_second: that a processor gets through, in 10**6 bytes.
     """
-    format_ = format_named(plan.format)
-    if plan.compression == "none":
-        weights = [
-            format_.weight(plan.layout, plan.boundaries[i].position, plan.boundaries[i + 1].position)
-            for i in range(plan.chunks)
-        ]
-    else:
-        weights = [plan.boundaries[i + 1].position - plan.boundaries[i].position for i in range(plan.chunks)]
-    seconds = [weight / (mb_per_second * 1e6) for weight in weights]
+    sizes = weights(plan)
+    seconds = [weight / (mb_per_second * 1e6) for weight in sizes]
     gb_seconds = sum(seconds) * memory_mb / KiB
     # a processor: manifest, done record, mark of a cancel, its blocks; the merge: done records
-    reads = sum(4 + -(-weight // _BLOCK) for weight in weights) + 2 * plan.chunks
+    reads = sum(4 + -(-weight // _BLOCK) for weight in sizes) + 2 * plan.chunks
     # manifest, mark, part (and its upload's), done record, two deletes are free; the merge: a copy a chunk, lists
     writes = sum(
-        4 + (-(-weight // _PART) + 2 if weight > _PART else 1) for weight in weights
+        4 + (-(-weight // _PART) + 2 if weight > _PART else 1) for weight in sizes
     ) + 3 * -(-plan.chunks // 1000)
     lambda_dollars = gb_seconds * _GB_SECOND + plan.chunks * _INVOCATION
     s3_dollars = reads * _READ + writes * _WRITE
@@ -90,7 +83,7 @@ def estimate(plan: Plan, *, memory_mb: int = 2048, mb_per_second: float = 50.0) 
     return Estimate(
         chunks=plan.chunks,
         source_bytes=plan.source.size,
-        largest_chunk=max(weights, default=0),
+        largest_chunk=max(sizes, default=0),
         read_requests=reads,
         write_requests=writes,
         invocations=plan.chunks,

@@ -14,9 +14,10 @@ import msgspec
 
 from chunkwise.core.digests import digest
 from chunkwise.core.dispatch import boundaries
+from chunkwise.core.dispatch.members import FORMATS, member_cuts
 from chunkwise.core.dispatch.model import Output, Plan
 from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
-from chunkwise.core.dispatch.spec import PRESERVE, Config, OnExisting, Source
+from chunkwise.core.dispatch.spec import MAX_CHUNKS, PRESERVE, Config, OnExisting, Source
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, parse_state
 from chunkwise.core.errors import (
     ConfigError,
@@ -243,9 +244,11 @@ def _make(
     tiles: tuple[Boundary, ...]
     if compression != "none":
         tiles = (Boundary(position=0), Boundary(position=ref.size))
-        if ref.size > chunk_bytes:
+        if compression == "gzip" and format_.name in FORMATS and _is_cut(config, ref):
+            tiles = member_cuts(client, raw, ref, max(chunk_bytes, -(-ref.size // MAX_CHUNKS)))
+        if ref.size > chunk_bytes and len(tiles) == 2:
             warnings.append(f"{ref.uri} is compressed by {compression} as a whole: it is one chunk, streamed")
-    elif config.threshold_bytes is not None and ref.size < config.threshold_bytes:
+    elif not _is_cut(config, ref):
         tiles = (Boundary(position=0), Boundary(position=layout.extent))
     else:
         positions, chunk_bytes = boundaries.wanted(format_, layout, config.chunk_bytes)
@@ -278,6 +281,10 @@ def _make(
     for warning in warnings:
         log.warning("%s", warning)
     return Planned(plan=plan, requests=raw.requests, bytes_read=raw.bytes_read)
+
+
+def _is_cut(config: Config, ref: ObjectRef) -> bool:
+    return config.threshold_bytes is None or ref.size >= config.threshold_bytes
 
 
 def _check_mapping(mapping: Mapping, layout: Layout, format_: Format, name: str) -> None:

@@ -13,7 +13,8 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from operator import itemgetter
+from typing import Any, NoReturn, cast
 
 import msgspec
 
@@ -327,15 +328,14 @@ class RecordSplitter:
         return None if batch is None else (batch if batch.records else None, end + 1, True)
 
     def _batch(self, raws: list[msgspec.Raw], text: bytes) -> RecordBatch:
-        longest = 0
-        for index, raw in enumerate(raws):
-            view = memoryview(raw)
-            if view[0] != 0x7B:
-                raise RecordNotObject(f"record {self.count + index} of the page is not a JSON object")
-            longest = max(longest, len(view))
+        views = list(map(memoryview, raws))
+        first_bytes = bytes(map(itemgetter(0), views))
+        if first_bytes.count(b"{") < len(raws):
+            index = self.count + len(first_bytes) - len(first_bytes.lstrip(b"{"))
+            raise RecordNotObject(f"record {index} of the page is not a JSON object")
         if raws:
-            self._learn(raws[0], longest)
-        return RecordBatch(list(raws), text)
+            self._learn(raws[0], max(map(len, views)))
+        return RecordBatch(cast("list[msgspec.Raw | bytes]", raws), text)
 
     def _learn(self, first: msgspec.Raw | bytes, longest: int) -> None:
         if longest > self.limits.record:

@@ -240,10 +240,10 @@ def merge_parts(
             except Doubtful as error:
                 log.warning("%s", error)
 
-    finished = _published(client, plan)
+    finished = published(client, plan)
     if finished is None:
         with _lease(client, staging, plan, owner, run) as lease:
-            finished = _published(client, plan)
+            finished = published(client, plan)
             if finished is None:
                 plan, etag = staging.get(staging.plan_key, Plan) or (plan, etag)
                 merge = _Merge(client, staging, plan, etag, run_missing or inline, copies_in_flight)
@@ -253,7 +253,7 @@ def merge_parts(
                 try:
                     finished = merge.publish()
                 except ObjectExists:
-                    finished = _published(client, merge.plan)
+                    finished = published(client, merge.plan)
                     if finished is None:
                         raise
     if delete_input and not finished.skipped:
@@ -286,7 +286,7 @@ class _lease:  # noqa: N801 - used as a function
                 self._lease = lease.__enter__()
                 return self._lease
             except LeaseHeld as error:
-                if _published(self._client, self._plan) is not None:
+                if published(self._client, self._plan) is not None:
                     return None
                 if time.monotonic() > deadline:
                     raise
@@ -298,8 +298,8 @@ class _lease:  # noqa: N801 - used as a function
             self._lease.__exit__(kind, error, trace)
 
 
-def _published(client: Any, plan: Plan) -> MergeReceipt | None:
-    """The receipt of an earlier merge of the same dispatch, as far as its object tells."""
+def published(client: Any, plan: Plan) -> MergeReceipt | None:
+    """The receipt of an earlier merge of the same dispatch, as far as its object tells; ``None``: there is none."""
     target = plan.config.target
     found = _metadata(client, target)
     if found is None or found[1].get(DISPATCH) != plan.dispatch:

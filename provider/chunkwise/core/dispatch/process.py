@@ -21,6 +21,7 @@ from chunkwise.core.errors import (
     DispatchCancelled,
     DispatchNotFound,
     FormatError,
+    Killed,
     ObjectChanged,
     ObjectExists,
 )
@@ -160,6 +161,9 @@ def process_group(
     doubtful = 0
 
     def one(chunk: int) -> Done | tuple[int, ChunkwiseError]:
+        if stop is not None and stop():
+            # an attempt that only begins to be stopped would leave a failed record
+            return chunk, Killed(f"chunk {chunk} was not begun: the task was told to end")
         try:
             return process_chunk(
                 client,

@@ -231,6 +231,14 @@ class ObjectChanged(StorageError):
     """A conditional write or delete found another object than the one that it was told to expect."""
 
 
+class DeleteFailed(StorageError):
+    """Objects could not be deleted; transient when the same request may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
 class LeaseHeld(StorageError):
     """Somebody else holds the lease, and it has not expired."""
 

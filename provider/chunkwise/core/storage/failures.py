@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 from botocore.exceptions import ConnectionError as NoConnectionError
+from urllib3.exceptions import HTTPError
 
 #: what a call of a boto3 client raises
 CALL_ERRORS: tuple[type[Exception], ...] = (ClientError, BotoCoreError)
+#: the same, and what reading the body of an answer raises
+BODY_ERRORS: tuple[type[Exception], ...] = (*CALL_ERRORS, HTTPError, OSError)
+#: of these, what the same request may not meet again
+_PASSING: tuple[type[Exception], ...] = (
+    FlexibleChecksumError,
+    HTTPClientError,
+    HTTPError,
+    IncompleteReadError,
+    NoConnectionError,
+    OSError,
+)
 
 #: answers that the same request may not get later although their status is 4xx
 _PASSING_CODES = frozenset(
@@ -52,18 +70,18 @@ def is_passing(error: BaseException) -> bool:
         status = status_of(error)
         # botocore makes a 500 of an error inside a 200
         return status >= 500 or status == 429 or code_of(error) in _PASSING_CODES
-    return isinstance(error, (HTTPClientError, NoConnectionError, IncompleteReadError, OSError))
+    return isinstance(error, _PASSING)
 
 
 def reason(error: BaseException) -> str:
     """One phrase for an error message, e.g. ``"SlowDown (HTTP 503): Please reduce your request rate."``.
 
-    An error that is not an answer of S3 is named by its class only: botocore puts URLs with queries into its
-    texts.
+    An error that is not an answer of S3 is named by its class only: botocore and urllib3 put URLs with
+    queries into their texts.
     """
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message") or "no message")
         return f"{code_of(error) or 'unknown code'} (HTTP {status_of(error)}): {message}"
-    if isinstance(error, (BotoCoreError, OSError)):
+    if isinstance(error, BODY_ERRORS):
         return type(error).__name__
     return f"{type(error).__name__}: {error}"

@@ -32,21 +32,23 @@ CONTENDERS = (
 @contextmanager
 def storage() -> Iterator[tuple[Any, dict[str, str]]]:
     """An S3 server with one bucket: a client, and what contenders need to know."""
-    with tempfile.TemporaryDirectory(prefix="chunkwise-bench-") as folder:
-        with LocalStack(log=Path(folder) / "localstack.log") as localstack:
-            localstack.create_bucket(BUCKET)
-            given = {
-                "BENCH_S3": localstack.endpoint,
-                "BENCH_BUCKET": BUCKET,
-                "PYTHONPATH": str(REPOSITORY),
-                "POLARS_MAX_THREADS": "1",
-                "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-            }
-            os.environ.update(given)
-            from benchmarks.ingest import workload
+    with (
+        tempfile.TemporaryDirectory(prefix="chunkwise-bench-") as folder,
+        LocalStack(log=Path(folder) / "localstack.log") as localstack,
+    ):
+        localstack.create_bucket(BUCKET)
+        given = {
+            "BENCH_S3": localstack.endpoint,
+            "BENCH_BUCKET": BUCKET,
+            "PYTHONPATH": str(REPOSITORY),
+            "POLARS_MAX_THREADS": "1",
+            "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        }
+        os.environ.update(given)
+        from benchmarks.ingest import workload
 
-            workload.ENDPOINT = localstack.endpoint
-            yield workload.s3_client(), given
+        workload.ENDPOINT = localstack.endpoint
+        yield workload.s3_client(), given
 
 
 def upload(client: Any, key: str, size: int) -> int:
@@ -82,7 +84,9 @@ def processors(client: Any, given: dict[str, str], size: int, rounds: int) -> No
         for _ in range(rounds):
             for name, module, python in CONTENDERS:
                 measured[name].append(contend(name, module, python, given, key))
-        costs = {name: sorted(found, key=lambda c: c.seconds)[len(found) // 2] for name, found in measured.items()}
+        costs = {
+            name: sorted(found, key=lambda c: c.seconds)[len(found) // 2] for name, found in measured.items()
+        }
         ours = costs["Chunkwise"].seconds
         for name, cost in costs.items():
             print(
@@ -96,7 +100,9 @@ def processors(client: Any, given: dict[str, str], size: int, rounds: int) -> No
 def main() -> int:
     """Measure, and print Markdown."""
     parser = argparse.ArgumentParser("python -m benchmarks.dispatch", description=__doc__)
-    parser.add_argument("--mb", type=float, default=300.0, help="size of the files, in 10**6 bytes (default 300)")
+    parser.add_argument(
+        "--mb", type=float, default=300.0, help="size of the files, in 10**6 bytes (default 300)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default 3)")
     parser.add_argument(
         "--without", action="append", default=[], choices=["processors", "plan", "exact", "merge"]

@@ -1,4 +1,4 @@
-"""A file of twelve columns, two of which are to be protected: deterministic, of any size, made as a stream."""
+"""A file of twelve columns, two of them to be protected: deterministic, of any size, a stream."""
 
 from __future__ import annotations
 

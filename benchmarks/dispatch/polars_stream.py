@@ -1,4 +1,4 @@
-"""The Polars way: a lazy scan, a batch function for the tokens, the streaming engine, a temp file, upload_file."""
+"""The Polars way: a lazy scan, a batch function for tokens, the streaming engine, temp file, upload."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ def work() -> dict[str, Any]:
         source.flush()
         schema = dict.fromkeys(COLUMNS, pl.String)
         csv = KEY.endswith(".csv")
-        if csv:
-            frame = pl.scan_csv(source.name, schema=schema)
-        else:
-            frame = pl.scan_ndjson(source.name, schema=schema)
+        scan = pl.scan_csv if csv else pl.scan_ndjson
+        frame = scan(source.name, schema=schema)
         changed = frame.with_columns(
             pl.col(name).map_batches(_protector(name), return_dtype=pl.String, is_elementwise=True)
             for name in PROTECTED

@@ -86,6 +86,10 @@ class S3:
         pages = self._own.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
+    def has(self, key: str) -> bool:
+        """Whether there is an object."""
+        return key in self.keys()  # noqa: SIM118 - not a dictionary
+
     def open_uploads(self) -> list[str]:
         """The ids of all open multipart uploads of the bucket."""
         pages = self._own.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket)

@@ -56,4 +56,5 @@ class Job:
         return self.s3.get(self.target.key)
 
     def staged(self) -> list[str]:
-        return [key for key in self.s3.keys() if key.startswith(self.staging.prefix)]
+        keys = self.s3.keys()
+        return [key for key in keys if key.startswith(self.staging.prefix)]

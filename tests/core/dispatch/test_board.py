@@ -50,10 +50,16 @@ def test_each_state_is_told_from_the_listing(state):
 def test_the_latest_attempt_counts(order):
     """A second attempt runs although the first one failed, in whatever order they are listed."""
     board = board_of(1)
-    states = [listed("chunk_0000.a1.failed.json", seconds_ago=20), listed("chunk_0000.a2.started", seconds_ago=10)]
+    states = [
+        listed("chunk_0000.a1.failed.json", seconds_ago=20),
+        listed("chunk_0000.a2.started", seconds_ago=10),
+    ]
     board.take(states[::order], NOW)
     assert board.chunks("running") == [0]
-    states = [listed("chunk_0000.a1.started", seconds_ago=20), listed("chunk_0000.a2.failed.json", seconds_ago=10)]
+    states = [
+        listed("chunk_0000.a1.started", seconds_ago=20),
+        listed("chunk_0000.a2.failed.json", seconds_ago=10),
+    ]
     board.take(states[::order], NOW)
     assert board.chunks("failed") == [0]
 
@@ -93,8 +99,18 @@ def test_keys_that_are_no_states_are_passed_over():
         (["chunk_0000.a.failed.json"], 1, 0.0, "waiting"),
         (["chunk_0000.a.failed.json"], 0, 0.25, "waiting"),
         (["chunk_0000.a.failed.json", "chunk_0001.a.failed.json"], 1, 0.25, "failed"),
-        (["chunk_0000.a.failed.json", "chunk_0001.json", "chunk_0002.json", "chunk_0003.json"], 1, 0.0, "failed"),
-        (["chunk_0000.a.doubtful.json", "chunk_0001.json", "chunk_0002.json", "chunk_0003.json"], 0, 0.0, "done"),
+        (
+            ["chunk_0000.a.failed.json", "chunk_0001.json", "chunk_0002.json", "chunk_0003.json"],
+            1,
+            0.0,
+            "failed",
+        ),
+        (
+            ["chunk_0000.a.doubtful.json", "chunk_0001.json", "chunk_0002.json", "chunk_0003.json"],
+            0,
+            0.0,
+            "done",
+        ),
     ],
 )
 def test_the_verdict_ends_the_waiting_as_soon_as_it_can(names, count, share, verdict):

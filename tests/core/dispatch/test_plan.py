@@ -26,13 +26,14 @@ LINES = b"".join(b'{"n":%d,"text":"%s"}\n' % (n, b"x" * 50) for n in range(1000)
 
 def test_the_chunks_tile_the_source_and_each_has_its_manifest(s3):
     s3.put("big.jsonl", LINES)
-    plan = Job(s3, "big.jsonl", chunk_bytes=4 * KiB).plan()
+    job = Job(s3, "big.jsonl", chunk_bytes=4 * KiB)
+    plan = job.plan()
     assert plan.boundaries[0].position == 0
     assert plan.boundaries[-1].position == len(LINES)
     for boundary in plan.boundaries[1:-1]:
         assert LINES[boundary.position - 1 : boundary.position] == b"\n"
     staging = Staging.beside(s3.client, s3.bucket, "big.jsonl")
-    manifests = sorted(key for key in s3.keys() if "/manifests/" in key)
+    manifests = sorted(key for key in job.staged() if "/manifests/" in key)
     assert manifests == [staging.manifest_key(chunk) for chunk in range(plan.chunks)]
     for chunk in range(plan.chunks):
         manifest = staging.get(staging.manifest_key(chunk), Manifest)[0]
@@ -70,7 +71,7 @@ def test_a_dispatch_that_stands_there_is_an_error_or_gone_on_with(s3):
     s3.put("big.jsonl", LINES)
     job = Job(s3, "big.jsonl", chunk_bytes=4 * KiB)
     plan = job.plan()
-    with pytest.raises(DispatchExists, match="big.jsonl.dispatch/"):
+    with pytest.raises(DispatchExists, match=r"big.jsonl\.dispatch/"):
         job.plan("fail")
     assert job.plan("resume") == plan
     assert job.plan("restart").dispatch != plan.dispatch
@@ -100,7 +101,7 @@ def test_a_planner_that_was_killed_before_its_manifests_is_made_good(s3):
     plan = job.plan()
     job.staging.delete(job.staging.manifest_key(1), job.staging.manifest_key(3))
     job.plan("resume")
-    assert len([key for key in s3.keys() if "/manifests/" in key]) == plan.chunks
+    assert len([key for key in job.staged() if "/manifests/" in key]) == plan.chunks
 
 
 def test_of_many_planners_at_once_one_writes_the_plan(s3):
@@ -159,7 +160,10 @@ def test_chunks_grow_when_there_were_too_many(s3):
 
 
 def test_the_nearest_mapping_is_taken(s3):
-    mapping = {"columns": {"n": {"operation": "protect", "data_element": "number"}}, "ignored-columns": ["text"]}
+    mapping = {
+        "columns": {"n": {"operation": "protect", "data_element": "number"}},
+        "ignored-columns": ["text"],
+    }
     s3.put("a/mapping.json", json.dumps(mapping).encode())
     other = {"columns": {}, "ignored-columns": ["n", "text"]}
     s3.put("mapping.json", json.dumps(other).encode())
@@ -191,4 +195,4 @@ def test_a_staging_directory_can_stand_elsewhere(s3):
     config = Config(target=Target(bucket=s3.bucket, key="out.jsonl"))
     plan_dispatch(s3.client, Source(bucket=s3.bucket, key="in/big.jsonl"), config, staging)
     assert isinstance(staging.load(), Plan)
-    assert "work/in/big.jsonl.dispatch/plan.json" in s3.keys()
+    assert s3.has("work/in/big.jsonl.dispatch/plan.json")

@@ -68,7 +68,9 @@ def failed_of(chunk: int, **changes) -> Failed:
     return msgspec.structs.replace(record, **changes)
 
 
-positions = st.lists(st.integers(1, 1000), min_size=1, max_size=12, unique=True).map(lambda xs: [0, *sorted(xs)])
+positions = st.lists(st.integers(1, 1000), min_size=1, max_size=12, unique=True).map(
+    lambda xs: [0, *sorted(xs)]
+)
 
 
 @given(positions=positions, data=st.data())

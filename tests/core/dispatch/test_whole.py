@@ -29,9 +29,7 @@ HMAC = ProtectorSpec(name="hmac", secret="key")
 def people(rows: int, *, seed: int = 1) -> list[dict]:
     random.seed(seed)
     notes = ["plain", 'a "quoted" one', "line\nbreak", "comma, and more", "", "},{", "ü\u2028"]
-    return [
-        {"id": f"{n:05d}", "name": f"person {n % 97}", "note": random.choice(notes)} for n in range(rows)
-    ]
+    return [{"id": f"{n:05d}", "name": f"person {n % 97}", "note": random.choice(notes)} for n in range(rows)]
 
 
 def as_jsonl(rows: list[dict]) -> bytes:
@@ -177,7 +175,7 @@ def test_a_chunk_that_fails_leaves_the_others_done_and_publishes_nothing(s3):
     assert len([key for key in states if not key.endswith(".failed.json")]) == plan.chunks - 1
     with pytest.raises(ChunkFailed, match="resume"):
         job.merge()
-    assert job.target.key not in s3.keys()
+    assert not s3.has(job.target.key)
     assert s3.open_uploads() == []
 
 
@@ -191,14 +189,16 @@ def test_bad_rows_are_put_aside_within_limits(s3, name):
     receipt = job.run()
     assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (300, 298, 2)
     assert len(read_back(name, job.output)) == 298
-    aside = [json.loads(line) for line in gzip.decompress(s3.get(f"out/big.{name}.rejected.jsonl.gz")).splitlines()]
+    aside = [
+        json.loads(line) for line in gzip.decompress(s3.get(f"out/big.{name}.rejected.jsonl.gz")).splitlines()
+    ]
     assert len(aside) == 2
     assert all(row["reason"] and "00" in row["data"] for row in aside)
     again = Job(s3, f"big.{name}", target=f"other.{name}", **options, rejects=Rejects(max_records=1))
     again.secrets = job.secrets
     with pytest.raises(QuarantineLimitExceeded):
         again.run()
-    assert f"other.{name}" not in s3.keys()
+    assert not s3.has(f"other.{name}")
     share = Job(s3, f"big.{name}", target=f"other.{name}", **options, rejects=Rejects(max_share=0.001))
     share.secrets = job.secrets
     share.plan("restart")
@@ -223,7 +223,7 @@ def test_a_source_that_was_overwritten_is_an_error(s3):
     s3.put("big.jsonl", as_jsonl(people(300, seed=2)))
     with pytest.raises(ChunkFailed, match=r"s3://.*/big.jsonl"):
         job.process()
-    assert job.target.key not in s3.keys()
+    assert not s3.has(job.target.key)
 
 
 def test_the_input_is_removed_only_when_asked_and_unchanged(s3):
@@ -275,5 +275,3 @@ def read_back(name: str, data: bytes) -> list[dict]:
     import pyarrow.parquet as pq
 
     return pq.read_table(io.BytesIO(data)).to_pylist()
-
-

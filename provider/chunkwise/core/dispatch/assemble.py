@@ -38,24 +38,9 @@ def segments_of(client: Any, plan: Plan, done: Mapping[int, Done]) -> list[Segme
         )
         for chunk in range(plan.chunks)
     ]
+    gaps = _Gaps(client, plan)
     joined = format_.join(plan.output.target, parts, plan.source)
-    source: ByteSource | None = None
-    segments: list[Segment] = []
-    for segment in joined:
-        if isinstance(segment, Range) and segment.of == plan.source:
-            small = segment.size <= _SMALL
-            if small or plan.compression != "none" or plan.output.compression != "none":
-                if segment.size > _LARGEST_GAP:
-                    raise UnsupportedSource(
-                        f"{plan.source.uri} has {segment.size} bytes between two records, which cannot be"
-                        " compressed in one piece"
-                    )
-                source = source or open_source(client, plan.source, plan.compression)[0]
-                segment = Literal(b"".join(source.stream(segment.start, segment.end)))  # noqa: PLW2901
-        if isinstance(segment, Literal):
-            segment = _compressed(segment, plan.output.compression)  # noqa: PLW2901
-        if segment.size:
-            segments.append(segment)
+    segments = [segment for segment in map(gaps.filled, joined) if segment.size]
     if not segments:
         # an empty file of members is one empty member
         segments.append(Literal(codec(plan.output.compression).end_member()))  # type: ignore[arg-type]
@@ -84,6 +69,37 @@ def decode_crc32(text: str) -> int:
 def whole(refs: Iterable[ObjectRef]) -> list[Segment]:
     """Objects, one after the other."""
     return [Range(ref, 0, ref.size) for ref in refs]
+
+
+class _Gaps:
+    """Turns what stands between the parts into bytes, where it must be: literals are compressed as the parts
+    are, and what is taken from the source is read where it is small or must be compressed, too.
+    """
+
+    def __init__(self, client: Any, plan: Plan) -> None:
+        self._client = client
+        self._plan = plan
+        self._source: ByteSource | None = None
+
+    def filled(self, segment: Segment) -> Segment:
+        """The segment as S3 can put it together."""
+        plan = self._plan
+        if isinstance(segment, Range) and segment.of == plan.source:
+            compressed = plan.compression != "none" or plan.output.compression != "none"
+            if segment.size <= _SMALL or compressed:
+                return _compressed(self._read(segment), plan.output.compression)
+            return segment
+        return _compressed(segment, plan.output.compression) if isinstance(segment, Literal) else segment
+
+    def _read(self, segment: Range) -> Literal:
+        if segment.size > _LARGEST_GAP:
+            raise UnsupportedSource(
+                f"{self._plan.source.uri} has {segment.size} bytes between two records, which cannot be"
+                " compressed in one piece"
+            )
+        if self._source is None:
+            self._source, _ = open_source(self._client, self._plan.source, self._plan.compression)
+        return Literal(b"".join(self._source.stream(segment.start, segment.end)))
 
 
 def _compressed(segment: Literal, compression: str) -> Literal:

@@ -54,7 +54,7 @@ def mend(
 
 
 def _tile(layout: Layout, cuts: Sequence[Boundary]) -> tuple[Boundary, ...]:
-    """Ordered, without the ones that fall together: a record longer than a chunk takes several wanted cuts."""
+    """Ordered, without the ones that fall together: a record longer than a chunk takes several cuts."""
     inner: list[Boundary] = []
     for cut in cuts:
         if 0 < cut.position < layout.extent and (not inner or cut.position > inner[-1].position):

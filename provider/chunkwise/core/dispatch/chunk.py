@@ -102,7 +102,7 @@ class ChunkRun:
         )
         counted = CountedSource(source)
         layout, span = self._inner()
-        reader = self._format.read(counted, layout, span, self._request(layout))
+        reader = self._format.read(counted, layout, span, self._request())
         rejected = RejectedRows(self._client, bucket, rejected_key, manifest.chunk, config.rejects, extra)
         writer = S3Writer(self._client, bucket, part_key, on_exists="fail", extra_args=extra)
         part: ObjectReceipt | None = None
@@ -225,7 +225,7 @@ class ChunkRun:
 
     # --- positions ------------------------------------------------------------------------------------------
 
-    def _request(self, layout: Layout) -> ReadRequest:
+    def _request(self) -> ReadRequest:
         config = self._manifest.config
         mapping = config.mapping
         known = None

@@ -9,7 +9,7 @@ from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.weights import weights
 from chunkwise.core.units import KiB, MiB
 
-# List prices of us-east-1, in dollars: aws.amazon.com/lambda/pricing (x86) and aws.amazon.com/s3/pricing (Standard).
+# List prices of us-east-1, in dollars: aws.amazon.com/lambda/pricing (x86), aws.amazon.com/s3/pricing
 _GB_SECOND: Final = 0.0000166667
 _INVOCATION: Final = 0.20 / 1_000_000
 _WRITE: Final = 0.005 / 1_000  # PUT, COPY, POST, LIST
@@ -67,18 +67,18 @@ def estimate(plan: Plan, *, memory_mb: int = 2048, mb_per_second: float = 50.0) 
     gb_seconds = sum(seconds) * memory_mb / KiB
     # a processor: manifest, done record, mark of a cancel, its blocks; the merge: done records
     reads = sum(4 + -(-weight // _BLOCK) for weight in sizes) + 2 * plan.chunks
-    # manifest, mark, part (and its upload's), done record, two deletes are free; the merge: a copy a chunk, lists
-    writes = sum(
-        4 + (-(-weight // _PART) + 2 if weight > _PART else 1) for weight in sizes
-    ) + 3 * -(-plan.chunks // 1000)
+    # manifest, mark, part (and its upload's), done record; deletes are free; the merge: a copy a chunk, lists
+    writes = sum(4 + (-(-weight // _PART) + 2 if weight > _PART else 1) for weight in sizes) + 3 * -(
+        -plan.chunks // 1000
+    )
     lambda_dollars = gb_seconds * _GB_SECOND + plan.chunks * _INVOCATION
     s3_dollars = reads * _READ + writes * _WRITE
     slowest = max(seconds, default=0.0)
     warnings = list(plan.warnings)
     if slowest > 0.8 * _LAMBDA_SECONDS:
         warnings.append(
-            f"the largest chunk needs about {slowest:,.0f} s, and a Lambda ends after {_LAMBDA_SECONDS} s: choose"
-            " smaller chunks"
+            f"the largest chunk needs about {slowest:,.0f} s, and a Lambda ends after {_LAMBDA_SECONDS} s:"
+            " choose smaller chunks"
         )
     return Estimate(
         chunks=plan.chunks,

@@ -1,8 +1,8 @@
 """Where a gzip file of Chunkwise's own making can be cut.
 
-Its members end where the parts of its upload end (a checkpoint of the ingest, a part of a merge), and S3 still
-knows these: HeadObject tells the size of each part. A part that begins with the header of a member is assumed
-to be a cut; the processors prove it, since a chunk must end with its member and at the end of a line.
+Its members end where the parts of its upload end (a checkpoint of the ingest, a part of a merge), and S3
+still knows these: HeadObject tells the size of each part. A part that begins with the header of a member is
+assumed to be a cut; the processors prove it, since a chunk must end with its member and at the end of a line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def member_cuts(client: Any, source: S3Source, ref: ObjectRef, chunk_bytes: int)
     if count == 1:
         return whole
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="chunkwise-members") as pool:
-        sizes = [first["ContentLength"], *(part["ContentLength"] for part in pool.map(head, range(2, count + 1)))]
+        sizes = [
+            first["ContentLength"],
+            *(part["ContentLength"] for part in pool.map(head, range(2, count + 1))),
+        ]
     ends = list(accumulate(sizes))
     if ends[-1] != ref.size:
         return whole  # another object stands there by now: reading it will say so

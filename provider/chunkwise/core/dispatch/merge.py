@@ -71,7 +71,10 @@ class _Merge:
                 for chunk in stale:
                     self.done.pop(chunk, None)
                     objects.delete(
-                        self.client, self.staging.bucket, self.staging.done_key(chunk), if_match=found[chunk][1]
+                        self.client,
+                        self.staging.bucket,
+                        self.staging.done_key(chunk),
+                        if_match=found[chunk][1],
                     )
                 write_manifests(self.staging, self.plan, stale)
                 self.run_missing(stale)
@@ -207,8 +210,8 @@ def merge_parts(
 
     Delivery: the object appears by one conditional request, or not at all; on any error the staging directory
     stays, and a later merge goes on. Of two merges at once one publishes, and the other one returns that it
-    has been done. Chunks whose cut was assumed wrongly are cut exactly and processed again, as are those whose
-    part is gone.
+    has been done. Chunks whose cut was assumed wrongly are cut exactly and processed again, as are those
+    whose part is gone.
 
     :param client: boto3 S3 client.
     :param staging: of the dispatch.
@@ -242,7 +245,7 @@ def merge_parts(
 
     finished = published(client, plan)
     if finished is None:
-        with _lease(client, staging, plan, owner, run) as lease:
+        with _WaitedLease(client, staging, plan, owner, run) as lease:
             finished = published(client, plan)
             if finished is None:
                 plan, etag = staging.get(staging.plan_key, Plan) or (plan, etag)
@@ -268,7 +271,7 @@ def cleanup(staging: Staging) -> None:
     clear(staging)
 
 
-class _lease:  # noqa: N801 - used as a function
+class _WaitedLease:
     """The lease of the merge, waited for; ``None`` where the work was done meanwhile."""
 
     def __init__(self, client: Any, staging: Staging, plan: Plan, owner: str, run: str) -> None:
@@ -299,7 +302,7 @@ class _lease:  # noqa: N801 - used as a function
 
 
 def published(client: Any, plan: Plan) -> MergeReceipt | None:
-    """The receipt of an earlier merge of the same dispatch, as far as its object tells; ``None``: there is none."""
+    """The receipt of an earlier merge of the same dispatch, as far as its object tells."""
     target = plan.config.target
     found = _metadata(client, target)
     if found is None or found[1].get(DISPATCH) != plan.dispatch:
@@ -321,9 +324,7 @@ def published(client: Any, plan: Plan) -> MergeReceipt | None:
     )
 
 
-def _published_before(
-    client: Any, staging: Staging, expected: tuple[Source, Target] | None
-) -> MergeReceipt:
+def _published_before(client: Any, staging: Staging, expected: tuple[Source, Target] | None) -> MergeReceipt:
     """The staging directory is gone: the object tells whether it was published from this source."""
     if expected is not None:
         source, target = expected

@@ -69,7 +69,7 @@ class Plan(_Value):
     created_at: str
     exact: bool = False
     revision: int = 0
-    revisions: dict[int, int] = {}  # noqa: RUF012 - msgspec copies it
+    revisions: dict[int, int] = {}
     seen: str | None = None
     warnings: tuple[str, ...] = ()
     version: int = VERSION
@@ -161,7 +161,7 @@ class Done(_Value):
     revision: int = 0
     rejected: int = 0
     part: ObjectRef | None = None
-    notes: dict[str, Any] = {}  # noqa: RUF012
+    notes: dict[str, Any] = {}
     input_crc32: int | None = None
     quarantine: ObjectRef | None = None
     version: int = VERSION

@@ -28,9 +28,7 @@ class Decompressed:
     :param base: position of its first decompressed byte.
     """
 
-    def __init__(
-        self, source: ByteSource, compression: str, start: int, end: int, base: int = 0
-    ) -> None:
+    def __init__(self, source: ByteSource, compression: str, start: int, end: int, base: int = 0) -> None:
         self._source = source
         self._compression: Any = compression
         self._start = start

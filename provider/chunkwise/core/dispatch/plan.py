@@ -160,7 +160,9 @@ def resolved(config: Config, key: str) -> Config:
 
 def fingerprint_of(ref: ObjectRef, config: Config) -> dict[str, str]:
     """A digest for each field that decides what comes out, so that a difference can be named."""
-    fields = {f"source.{name}": getattr(ref, name) for name in ("bucket", "key", "etag", "size", "version_id")}
+    fields = {
+        f"source.{name}": getattr(ref, name) for name in ("bucket", "key", "etag", "size", "version_id")
+    }
     fields |= {name: value for name, value in msgspec.to_builtins(config).items() if name not in _FREE}
     return {name: digest(value) for name, value in fields.items()}
 
@@ -214,8 +216,8 @@ def _resume(staging: Staging, plan: Plan, fingerprint: dict[str, str]) -> Planne
     differing = differences(plan.fingerprint, fingerprint)
     if differing:
         raise DispatchDiffers(
-            f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it as"
-            " it was, or choose on_existing='restart'"
+            f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it"
+            " as it was, or choose on_existing='restart'"
         )
     missing = repair(staging, plan)
     log.info(

@@ -83,9 +83,9 @@ def process_chunk(
     """Process one chunk by its manifest.
 
     Delivery: any number of attempts may run; each writes a part of its own name, the first one to write the
-    done record wins, and the others remove what they wrote. A chunk that is done is not done again. An attempt
-    that fails leaves a failed record and no part; one that is killed leaves a mark of its start, and maybe an
-    open upload that :func:`~chunkwise.core.storage.abort_stale_uploads` or a lifecycle rule removes.
+    done record wins, and the others remove what they wrote. A chunk that is done is not done again. An
+    attempt that fails leaves a failed record and no part; one that is killed leaves a mark of its start, and
+    maybe an open upload that :func:`~chunkwise.core.storage.abort_stale_uploads` or a lifecycle rule removes.
 
     :param client: boto3 S3 client.
     :param staging: of the dispatch.

@@ -95,7 +95,9 @@ def check_sums(plan: Plan, done: Mapping[int, Done]) -> None:
                 f" {record.rejected}: {record.rows_in - record.rows_out - record.rejected} are missing"
             )
         if (record.part is None) != (record.bytes_out == 0):
-            raise ProofFailed(f"chunk {number} wrote {record.bytes_out} bytes, and its record names no part for them")
+            raise ProofFailed(
+                f"chunk {number} wrote {record.bytes_out} bytes, and its record names no part for them"
+            )
 
 
 def source_crc32(plan: Plan, done: Mapping[int, Done]) -> int | None:

@@ -40,7 +40,13 @@ class RejectedRows:
     """
 
     def __init__(
-        self, client: Any, bucket: str, key: str, chunk: int, limits: Rejects | None, extra_args: dict[str, Any]
+        self,
+        client: Any,
+        bucket: str,
+        key: str,
+        chunk: int,
+        limits: Rejects | None,
+        extra_args: dict[str, Any],
     ) -> None:
         self._client = client
         self._bucket = bucket
@@ -90,9 +96,11 @@ def check_limits(limits: Rejects | None, rejected: int, rows: int) -> None:
         return
     if limits.max_records is not None and rejected > limits.max_records:
         raise QuarantineLimitExceeded(
-            f"{rejected} rows were rejected, more than max_records={limits.max_records}; nothing was published"
+            f"{rejected} rows were rejected, more than max_records={limits.max_records};"
+            " nothing was published"
         )
     if limits.max_share is not None and rejected > limits.max_share * rows:
         raise QuarantineLimitExceeded(
-            f"{rejected} of {rows} rows were rejected, more than {limits.max_share:.2%}; nothing was published"
+            f"{rejected} of {rows} rows were rejected, more than {limits.max_share:.2%};"
+            " nothing was published"
         )

@@ -33,7 +33,9 @@ def replan(
     :raises ObjectChanged: somebody else changed the plan.
     """
     record = done[broken][0]
-    where = f"chunk {broken} of {plan.source.uri} ended at {record.end.position} in state {record.end.state!r}"
+    where = (
+        f"chunk {broken} of {plan.source.uri} ended at {record.end.position} in state {record.end.state!r}"
+    )
     if plan.exact:
         raise ProofFailed(
             f"{where}, and its boundaries are exact: the source breaks the rules of {plan.format}; check its"
@@ -65,9 +67,4 @@ def replan(
 
 
 def _agrees(done: tuple[Done, str] | None, start: Boundary, end: Boundary) -> bool:
-    return (
-        done is not None
-        and done[0].start == start
-        and done[0].end == end
-        and done[0].end.state == RECORD
-    )
+    return done is not None and done[0].start == start and done[0].end == end and done[0].end.state == RECORD

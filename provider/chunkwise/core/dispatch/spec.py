@@ -46,8 +46,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bucket: str
     key: str
     on_exists: OnExists = "replace"
-    metadata: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
-    extra_args: dict[str, Any] = {}  # noqa: RUF012
+    metadata: dict[str, str] = {}
+    extra_args: dict[str, Any] = {}
 
     @property
     def uri(self) -> str:
@@ -94,10 +94,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     target: Target
     format: str | None = None
-    options: dict[str, Any] = {}  # noqa: RUF012
+    options: dict[str, Any] = {}
     compression: Compression | None = None
     output_format: OutputFormat = "preserve_input_format"
-    output_options: dict[str, Any] = {}  # noqa: RUF012
+    output_options: dict[str, Any] = {}
     output_compression: OutputCompression = "preserve"
     mode: Mode = "assume"
     threshold_bytes: int | None = DEFAULT_THRESHOLD
@@ -111,9 +111,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deadline_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
-        check_choices(
-            self, output_format=OutputFormat, output_compression=OutputCompression, mode=Mode
-        )
+        check_choices(self, output_format=OutputFormat, output_compression=OutputCompression, mode=Mode)
         check_choices(self.target, on_exists=OnExists)
         for name in ("chunk_bytes", "groups", "batch_rows", "batch_bytes", "deadline_seconds"):
             if not getattr(self, name) > 0:

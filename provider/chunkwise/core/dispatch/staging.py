@@ -22,7 +22,9 @@ IN_FLIGHT: Final = 16
 #: a plan of 9,999 chunks is about 1 MB; Parquet files with very many row groups have more to say
 _MAX_VALUE: Final = 64 * MiB
 _SUFFIX: Final = ".dispatch/"
-_STATE: Final = re.compile(r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>started|failed\.json|doubtful\.json))$")
+_STATE: Final = re.compile(
+    r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>started|failed\.json|doubtful\.json))$"
+)
 
 
 class Staging:
@@ -133,9 +135,7 @@ class Staging:
 
         :raises ProofFailed: it is not of the form that it must have; names the field.
         """
-        found = objects.get(
-            self.client, self.bucket, key, max_bytes=_MAX_VALUE, extra_args=self.extra_args
-        )
+        found = objects.get(self.client, self.bucket, key, max_bytes=_MAX_VALUE, extra_args=self.extra_args)
         if found is None:
             return None
         return decode(found.body, kind, f"s3://{self.bucket}/{key}"), found.etag
@@ -194,7 +194,8 @@ class Staging:
         plan = self.find()
         if plan is None:
             raise DispatchNotFound(
-                f"there is no plan in {self.uri}: it was never made, or the dispatch is finished and cleaned up"
+                f"there is no plan in {self.uri}: it was never made, or the dispatch is finished"
+                " and cleaned up"
             )
         return plan
 
@@ -227,8 +228,10 @@ class Staging:
         latest: dict[int, objects.Listed] = {}
         for item in listed:
             state = parse_state(item.key)
-            if state is not None and state.kind in ("failed", "doubtful") and (
-                state.chunk not in latest or latest[state.chunk].last_modified <= item.last_modified
+            if (
+                state is not None
+                and state.kind in ("failed", "doubtful")
+                and (state.chunk not in latest or latest[state.chunk].last_modified <= item.last_modified)
             ):
                 latest[state.chunk] = item
         failures = {}
@@ -271,7 +274,8 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
         version = msgspec.json.decode(body, type=_Versioned).version
         if version > VERSION:
             raise ProofFailed(
-                f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version that wrote it"
+                f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version"
+                " that wrote it"
             )
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, ValueError) as error:

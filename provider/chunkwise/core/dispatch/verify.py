@@ -39,9 +39,7 @@ class Verification:
         return asdict(self)
 
 
-def verify(
-    client: Any, source: Source, target: Target, config: Config, *, rejected: int = 0
-) -> Verification:
+def verify(client: Any, source: Source, target: Target, config: Config, *, rejected: int = 0) -> Verification:
     """Read source and output once each, from end to end, without any plan or done record.
 
     Rows are counted, and the values of every column that the mapping leaves alone are compared in order (as

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.formats.registry import format_named
 
@@ -9,7 +11,7 @@ from chunkwise.core.formats.registry import format_named
 def weights(plan: Plan) -> list[int]:
     """Bytes of the source, one number per chunk."""
     ends = [boundary.position for boundary in plan.boundaries]
-    spans = list(zip(ends, ends[1:], strict=False))
+    spans = list(pairwise(ends))
     if plan.compression != "none":
         return [end - start for start, end in spans]
     format_ = format_named(plan.format)

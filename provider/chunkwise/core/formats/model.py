@@ -85,7 +85,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     extent: int
     columns: tuple[Column, ...] | None = None
-    details: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    details: dict[str, Any] = {}
     warnings: tuple[str, ...] = ()
 
 
@@ -277,8 +277,8 @@ class Format(Protocol):
         """
 
     def target(self, layout: Layout, options: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
-        """What all parts of an output must agree on (header, columns, schema, codec): pinned in the plan, JSON
-        values only.
+        """What all parts of an output must agree on (header, columns, schema, codec): pinned in the plan,
+        JSON values only.
 
         :param layout: of the source, whatever its format.
         :param options: ``output.spec``, by names of the format.

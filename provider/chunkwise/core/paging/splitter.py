@@ -69,7 +69,7 @@ class SplitLimits:
     :param envelope: everything of a page but its records.
     """
 
-    window: int = 256 * KiB
+    window: int = 512 * KiB
     record: int = 64 * MiB
     envelope: int = 8 * MiB
 

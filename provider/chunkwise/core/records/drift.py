@@ -23,7 +23,7 @@ class RecordProfile:
     """Width and top-level keys of the records of a run, for little work.
 
     Every width is counted. Keys are read from each of the first 1,000 records, then from the first of each
-    batch (about one in 12 at 20 kB): a key that few records have may be missed. No more than 1,000 keys are
+    batch (about one in 25 at 20 kB): a key that few records have may be missed. No more than 1,000 keys are
     kept.
     """
 

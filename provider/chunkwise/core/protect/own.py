@@ -1,0 +1,103 @@
+"""A protector of the user, by its import path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chunkwise.core.errors import ConfigError
+from chunkwise.core.protect.cache import Cache
+from chunkwise.core.protect.model import Limits, Task
+
+
+class OwnProtector:
+    """Calls an object of the user's class.
+
+    The class has ``protect(self, task, values)`` as :class:`~chunkwise.core.protect.model.Protector` has it.
+    ``limits``, ``parallel`` and ``cache`` are taken from it where it has them; else a call is all values of a
+    batch, one at a time.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    @property
+    def parallel(self) -> int:
+        """Of the class, or 1."""
+        return int(getattr(self._own, "parallel", 1))
+
+    @property
+    def cache(self) -> Cache | None:
+        """Of the class, or none."""
+        cache: Cache | None = getattr(self._own, "cache", None)
+        return cache
+
+    def limits(self, task: Task) -> Limits:
+        """Of the class, or none."""
+        if not hasattr(self._own, "limits"):
+            return Limits()
+        limits: Limits = self._own.limits(task)
+        return limits
+
+    def protect(self, task: Task, values: Sequence[str]) -> Sequence[str]:
+        """What the class returns; the caller checks it."""
+        found: Sequence[str] = self._own.protect(task, values)
+        return found
+
+
+def load(path: str, options: Mapping[str, Any], secret: str | None) -> OwnProtector:
+    """Make an object of a user's class.
+
+    :param path: ``"package.module.Class"`` or ``"package.module:Class"``.
+    :param options: keyword arguments.
+    :param secret: one more of this name, if there is one.
+    :raises ConfigError: there is no such class, it has no ``protect(task, values)``, does not take these
+        arguments, or cannot be made.
+    """
+    kind = _class(path)
+    arguments = {**options, **({} if secret is None else {"secret": secret})}
+    signature = _signature(kind, path)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"protector {path!r} does not take these options: {error}") from None
+    failed = None
+    try:
+        own = kind(**arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        failed = type(error).__name__
+    if failed is not None:
+        # outside the except block: a chained exception could show the secret
+        raise ConfigError(f"protector {path!r} could not be made: it raised {failed}")
+    return OwnProtector(own)
+
+
+def _class(path: str) -> type[Any]:
+    module_name, _, name = path.rpartition(":" if ":" in path else ".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"protector {path!r}: {module_name!r} cannot be imported: {error}") from error
+    kind: Any = getattr(module, name, None)
+    if kind is None:
+        raise ConfigError(f"protector {path!r}: module {module_name!r} has no {name!r}")
+    # looked at before anything is called: the path may come from a plan that lies on S3
+    if not isinstance(kind, type) or not callable(getattr(kind, "protect", None)):
+        raise ConfigError(f"protector {path!r} is not a class with a method protect(task, values)")
+    method: Any = getattr(kind, "protect")  # noqa: B009 - mypy knows no such attribute of a type
+    try:
+        inspect.signature(method).bind(None, None, None)
+    except TypeError:
+        raise ConfigError(f"protector {path!r}: its protect does not take (task, values)") from None
+    return kind
+
+
+def _signature(kind: type[Any], path: str) -> inspect.Signature:
+    try:
+        return inspect.signature(kind)
+    except ValueError:
+        raise ConfigError(f"protector {path!r}: it cannot be told which arguments it takes") from None

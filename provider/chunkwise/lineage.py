@@ -54,3 +54,52 @@ def collect_ingest(operator: Any, source_url: str, bucket: str, key: str) -> Non
     collector = get_hook_lineage_collector()
     collector.add_input_asset(context=operator, uri="".join(source_dataset(source_url)))
     collector.add_output_asset(context=operator, scheme="s3", asset_kwargs={"bucket": bucket, "key": key})
+
+
+def dispatch_lineage(receipt: Mapping[str, Any]) -> Any:
+    """OpenLineage's facets of a finished dispatch: the source as input, the object with its row count and size
+    as output.
+
+    :param receipt: of the merge.
+    :return: an ``OperatorLineage``, or ``None`` where Airflow's OpenLineage provider is not installed.
+    """
+    try:
+        from airflow.providers.common.compat.openlineage.facet import (
+            Dataset,
+            OutputDataset,
+            OutputStatisticsOutputDatasetFacet,
+        )
+        from airflow.providers.openlineage.extractors import OperatorLineage
+    except ImportError:
+        return None
+    namespace, name = s3_dataset(receipt["source"]["uri"])
+    outputs = []
+    if receipt.get("uri"):
+        statistics = OutputStatisticsOutputDatasetFacet(
+            rowCount=receipt["rows_out"], size=receipt["bytes"], fileCount=1
+        )
+        # what an earlier merge published is not counted again
+        facets: dict[str, Any] = {} if receipt.get("already") else {"outputStatistics": statistics}
+        to = s3_dataset(receipt["uri"])
+        outputs.append(OutputDataset(namespace=to[0], name=to[1], outputFacets=facets))
+    return OperatorLineage(inputs=[Dataset(namespace=namespace, name=name)], outputs=outputs)
+
+
+def s3_dataset(uri: str) -> tuple[str, str]:
+    """Namespace and name of an object: ``("s3://bucket", "a/key")``."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return f"s3://{bucket}", key
+
+
+def collect_dispatch(operator: Any, source_uri: str, target_uri: str) -> None:
+    """Tell Airflow's collector of lineage what a dispatch read and wrote."""
+    from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
+    collector = get_hook_lineage_collector()
+    for add, uri in ((collector.add_input_asset, source_uri), (collector.add_output_asset, target_uri)):
+        namespace, key = s3_dataset(uri)
+        add(
+            context=operator,
+            scheme="s3",
+            asset_kwargs={"bucket": namespace.removeprefix("s3://"), "key": key},
+        )

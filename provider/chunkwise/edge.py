@@ -1,0 +1,91 @@
+"""What the adapters of Airflow have in common: errors, secrets, clients and receipts at the edge of core."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.sdk import Asset, AssetAlias
+
+from chunkwise._aws import LambdaHook
+from chunkwise.core.dispatch.model import Plan
+from chunkwise.core.errors import ChunkwiseError, ConfigError
+
+#: AWS Lambda quotas: a synchronous call may take 900 seconds. No retries in the client, which would run the
+#: function again behind our back: who calls retries.
+_LAMBDA_CONFIG: Final = {
+    "connect_timeout": 10,
+    "read_timeout": 910,
+    "tcp_keepalive": True,
+    "retries": {"total_max_attempts": 1},
+}
+
+
+@contextmanager
+def permanent_fails_at_once() -> Iterator[None]:
+    """Turn an error that another try cannot mend into Airflow's "fail without a retry".
+
+    :raises AirflowFailException: nothing would change if it were tried again.
+    :raises ChunkwiseError: it may pass if it is tried again.
+    """
+    try:
+        yield
+    except ChunkwiseError as error:
+        if error.transient:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+
+
+def passwords(conn_ids: Mapping[str, str] | None) -> dict[str, str]:
+    """The passwords of Airflow connections.
+
+    :param conn_ids: connection ids by the name under which the secret is needed.
+    :raises ConfigError: a connection has no password.
+    """
+    secrets = {}
+    for name, conn_id in (conn_ids or {}).items():
+        password = BaseHook.get_connection(conn_id).password
+        if not password:
+            raise ConfigError(f"connection {conn_id!r} has no password to use as the secret {name!r}")
+        secrets[name] = password
+    return secrets
+
+
+def lambda_client(plan: Plan | None, aws: Mapping[str, Any]) -> Any:
+    """A client for a protector that is a Lambda function; ``None`` if there is none.
+
+    :param plan: of the dispatch.
+    :param aws: arguments of an AWS hook.
+    """
+    protector = None if plan is None else plan.config.protector
+    if protector is None or protector.name != "lambda":
+        return None
+    from botocore.config import Config
+
+    config = Config(**_LAMBDA_CONFIG)
+    own = aws.get("config")
+    if own:
+        config = config.merge(own if isinstance(own, Config) else Config(**own))
+    return LambdaHook(**{**aws, "config": config}).conn
+
+
+def publish_receipt(context: Any, outlets: Sequence[Any], receipt: dict[str, Any]) -> None:
+    """Give the asset events of a task its receipt.
+
+    :param outlets: of the task; an alias gets the object that was written.
+    """
+    events = context["outlet_events"]
+    for outlet in outlets:
+        if not isinstance(outlet, AssetAlias):
+            events[outlet].extra = receipt
+        elif receipt["uri"] is not None:
+            events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
+
+
+def who(context: Any) -> tuple[str, str]:
+    """Who works, and in which run: for whoever finds a lease of it."""
+    ti = context["ti"]
+    return f"{ti.dag_id}.{ti.task_id} on {socket.gethostname()}", str(ti.run_id)

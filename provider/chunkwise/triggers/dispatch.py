@@ -1,0 +1,203 @@
+"""Wait for the parts of a dispatch in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from aiohttp import ClientError as BrokenAnswer
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from chunkwise._aws import S3Hook
+from chunkwise.core.dispatch.board import Board
+from chunkwise.core.dispatch.model import Plan
+from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode
+from chunkwise.core.storage.arguments import CallArguments
+from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, is_passing, status_of
+from chunkwise.core.storage.objects import Listed
+
+# aiohttp's own errors come from the body of an answer: everything before it is botocore's
+_ERRORS: Final = (*BODY_ERRORS, BrokenAnswer)
+#: polls in a row that may fail for a reason that passes, before the task is asked to look after it
+_FAILED_POLLS: Final = 5
+
+
+class DispatchPartsTrigger(BaseTrigger):
+    """Poll the states of a dispatch until every chunk has reported, or too many have failed or are lost.
+
+    It only looks: it may run twice or start again at any time without harm. One client serves all its polls;
+    a poll is one LIST per 1,000 chunks, and one GET for each chunk that became done since the last one if
+    rows are counted. Times are compared with S3's clock. It yields one event, ``{"status": ..., "counts":
+    ...}``, where the status is ``"done"``, ``"failed"``, or ``"missing"`` for a staging directory without a
+    plan.
+
+    A poll that fails for a reason that may pass (no connection, throttling, 5xx) is tried again with the next
+    one, five times in a row at most; any other failure ends the trigger, and so the try of its task.
+
+    :param bucket: of the staging directory.
+    :param prefix: of the staging directory.
+    :param extra_args: more arguments of the S3 calls on what lies there.
+    :param tolerated_count: chunks that may fail or be lost while the others are still waited for.
+    :param tolerated_share: the same as a share of all chunks; the larger of both counts.
+    :param count_rows: whether done records are read, for the number of rows.
+    :param poll_interval: seconds between two polls.
+    :param aws_conn_id: as for amazon's operators, like the following three.
+    :param region_name: see there.
+    :param verify: see there.
+    :param botocore_config: see there.
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        prefix: str,
+        extra_args: Mapping[str, Any] | None = None,
+        tolerated_count: int = 0,
+        tolerated_share: float = 0.0,
+        count_rows: bool = True,
+        poll_interval: float = 10.0,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bucket = bucket
+        self.prefix = prefix
+        self.extra_args = dict(extra_args or {})
+        self.tolerated_count = tolerated_count
+        self.tolerated_share = tolerated_share
+        self.count_rows = count_rows
+        self.poll_interval = poll_interval
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, from which the triggerer makes it again."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "bucket": self.bucket,
+                "prefix": self.prefix,
+                "extra_args": self.extra_args,
+                "tolerated_count": self.tolerated_count,
+                "tolerated_share": self.tolerated_share,
+                "count_rows": self.count_rows,
+                "poll_interval": self.poll_interval,
+                "aws_conn_id": self.aws_conn_id,
+                "region_name": self.region_name,
+                "verify": self.verify,
+                "botocore_config": self.botocore_config,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll, and yield once."""
+        hook = S3Hook(
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name,
+            verify=self.verify,
+            config=self.botocore_config,
+        )
+        async with await hook.get_async_conn() as client:
+            yield await self._wait(client)
+
+    async def _wait(self, client: Any) -> TriggerEvent:
+        staging = Staging(client, self.bucket, self.prefix, self.extra_args)
+        states = _States(client, staging)
+        board: Board | None = None
+        failed = 0
+        while True:
+            try:
+                if board is None:
+                    plan = await states.plan()
+                    if plan is None:
+                        return TriggerEvent({"status": "missing", "counts": {}})
+                    # formats are imported here, and some of them take a moment
+                    board = await asyncio.to_thread(Board, plan)
+                await states.look(board, rows=self.count_rows)
+                failed = 0
+            except _ERRORS as error:
+                failed += 1
+                passing = isinstance(error, BrokenAnswer) or is_passing(error)
+                if failed >= _FAILED_POLLS or not passing:
+                    raise
+                self.log.warning("%s did not answer (%s): trying again", staging.uri, type(error).__name__)
+            else:
+                self.log.info("%s: %s", staging.uri, board.line())
+                verdict = board.verdict(self.tolerated_count, self.tolerated_share)
+                if verdict != "waiting":
+                    return TriggerEvent({"status": verdict, "counts": board.counts.to_json()})
+            await asyncio.sleep(self.poll_interval)
+
+
+class _States:
+    """What :func:`~chunkwise.core.dispatch.board.snapshot` does, over an asynchronous client."""
+
+    def __init__(self, client: Any, staging: Staging) -> None:
+        self._client = client
+        self._staging = staging
+        self._arguments = CallArguments(client, staging.extra_args)
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+
+    async def plan(self) -> Plan | None:
+        key = self._staging.plan_key
+        body = await self._body(key)
+        name = f"s3://{self._staging.bucket}/{key}"
+        return None if body is None else await asyncio.to_thread(decode, body, Plan, name)
+
+    async def look(self, board: Board, *, rows: bool) -> None:
+        listed: list[Listed] = []
+        now = datetime.now(UTC)
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._staging.bucket,
+            Prefix=self._staging.state_prefix,
+            **self._arguments.of("ListObjectsV2"),
+        )
+        async for page in pages:
+            now = _time_of(page) or now
+            listed += [
+                Listed(
+                    key=item["Key"],
+                    size=item["Size"],
+                    etag=item["ETag"],
+                    last_modified=item["LastModified"],
+                )
+                for item in page.get("Contents", ())
+            ]
+        board.take(listed, now)
+        if rows:
+            keys = board.unread
+            for key, body in zip(keys, await asyncio.gather(*map(self._body, keys)), strict=True):
+                if body is not None:
+                    board.read(key, body)
+
+    async def _body(self, key: str) -> bytes | None:
+        async with self._in_flight:
+            try:
+                answer = await self._client.get_object(
+                    Bucket=self._staging.bucket, Key=key, **self._arguments.of("GetObject")
+                )
+            except CALL_ERRORS as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+            async with answer["Body"] as stream:
+                body: bytes = await stream.read()
+                return body
+
+
+def _time_of(page: Mapping[str, Any]) -> datetime | None:
+    """S3's time, from the header of its answer."""
+    text = page.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+

@@ -328,7 +328,7 @@ class RecordSplitter:
         return None if batch is None else (batch if batch.records else None, end + 1, True)
 
     def _batch(self, raws: list[msgspec.Raw], text: bytes) -> RecordBatch:
-        views = list(map(memoryview, raws))
+        views = [memoryview(raw) for raw in raws]
         first_bytes = bytes(map(itemgetter(0), views))
         if first_bytes.count(b"{") < len(raws):
             index = self.count + len(first_bytes) - len(first_bytes.lstrip(b"{"))

@@ -35,7 +35,7 @@ class RecordProfile:
 
     def observe(self, records: Sequence[msgspec.Raw | bytes | memoryview]) -> None:
         """Take a batch of raw records into account."""
-        widths = list(map(len, map(memoryview, records)))
+        widths = [len(memoryview(record)) for record in records]
         if not widths:
             return
         looked_into = max(1, FIRST - self.records)

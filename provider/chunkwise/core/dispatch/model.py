@@ -18,7 +18,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
-class Output(_Value):
+class Output(_Value, frozen=True):
     """How parts are written.
 
     :param format: its name.
@@ -33,7 +33,7 @@ class Output(_Value):
     compression: str
 
 
-class Plan(_Value):
+class Plan(_Value, frozen=True):
     """A dispatch.
 
     :param dispatch: its id.
@@ -92,7 +92,7 @@ class Plan(_Value):
         return range(group, self.chunks, self.groups)
 
 
-class Manifest(_Value):
+class Manifest(_Value, frozen=True):
     """All that a processor needs, beside an S3 client.
 
     :param dispatch: id of the dispatch.
@@ -122,7 +122,7 @@ class Manifest(_Value):
     version: int = VERSION
 
 
-class Done(_Value):
+class Done(_Value, frozen=True):
     """The attempt that won a chunk: what it read and what it wrote.
 
     :param dispatch: id of the dispatch.
@@ -167,7 +167,7 @@ class Done(_Value):
     version: int = VERSION
 
 
-class Failed(_Value):
+class Failed(_Value, frozen=True):
     """An attempt that failed.
 
     :param dispatch: id of the dispatch.
@@ -191,7 +191,7 @@ class Failed(_Value):
     version: int = VERSION
 
 
-class Started(_Value):
+class Started(_Value, frozen=True):
     """The mark that an attempt has begun. S3's time of it counts, not this one.
 
     :param attempt: name of the attempt.
@@ -205,7 +205,7 @@ class Started(_Value):
     version: int = VERSION
 
 
-class Cancelled(_Value):
+class Cancelled(_Value, frozen=True):
     """The mark that a dispatch was cancelled: processors that see it end.
 
     :param by: who did it.
@@ -217,7 +217,7 @@ class Cancelled(_Value):
     version: int = VERSION
 
 
-class MergeReceipt(_Value):
+class MergeReceipt(_Value, frozen=True):
     """The proof of a finished dispatch. JSON-able, and never holds data.
 
     :param uri: the object; ``None`` if the target had one and was to be left alone.

@@ -29,6 +29,7 @@ from chunkwise.core.errors import (
 from chunkwise.core.formats.model import Boundary, Format, Layout
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.protect.mapping import Mapping, candidates, check_columns, parse_mapping
+from chunkwise.core.protect.protector import check_operations
 from chunkwise.core.storage import objects
 from chunkwise.core.storage.source import ObjectRef, pin
 
@@ -240,6 +241,8 @@ def _make(
     source, raw = open_source(client, ref, compression)
     layout = format_.inspect(source, config.options)
     if config.mapping is not None:
+        if config.protector is not None:
+            check_operations(config.protector, config.mapping)
         _check_mapping(config.mapping, layout, format_, ref.uri)
     warnings = list(layout.warnings)
     chunk_bytes = config.chunk_bytes

@@ -19,6 +19,8 @@ from chunkwise.core.errors import ChunkwiseError, ConfigError
 _LAMBDA_CONFIG: Final = {
     "connect_timeout": 10,
     "read_timeout": 910,
+    # calls that a protector has in flight, times the chunks of a task
+    "max_pool_connections": 50,
     "tcp_keepalive": True,
     "retries": {"total_max_attempts": 1},
 }

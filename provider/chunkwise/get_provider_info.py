@@ -27,6 +27,15 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             },
         ],
+        "operators": [
+            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.operators.dispatch"]},
+        ],
+        "sensors": [
+            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.sensors.dispatch"]},
+        ],
+        "triggers": [
+            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.triggers.dispatch"]},
+        ],
         "transfers": [
             {
                 "source-integration-name": "Hypertext Transfer Protocol (HTTP)",

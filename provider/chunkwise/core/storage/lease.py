@@ -143,9 +143,7 @@ class Lease:
         if self._etag is None:
             raise LeaseLost(f"the lease {self.uri} is not held")
         if time.monotonic() >= self._valid_until:
-            raise LeaseLost(
-                f"the lease {self.uri} could not be renewed for {self._ttl:.0f} s: it has expired"
-            )
+            raise LeaseLost(f"the lease {self.uri} could not be renewed for {self._ttl:g} s: it has expired")
 
     def release(self) -> None:
         """Give it back: delete the object, if it still is the own one. Calling it again does nothing.

@@ -22,7 +22,7 @@ from chunkwise.core.errors import (
 )
 from chunkwise.core.units import KiB
 from tests.core.dispatch.driver import Job
-from tests.core.dispatch.test_whole import as_csv, as_jsonl, people
+from tests.core.dispatch.test_whole import HMAC, MAPPING, as_csv, as_jsonl, people
 from tests.support.s3 import S3
 
 DATA = as_jsonl(people(120))
@@ -348,3 +348,18 @@ def run_all(functions) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_a_key_that_changed_on_the_way_is_found(s3):
+    """Half of the tokens would not match the other half."""
+    s3.put("big.jsonl", DATA)
+    job = Job(s3, "big.jsonl", chunk_bytes=4 * KiB, groups=2, mapping=MAPPING, protector=HMAC)
+    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.plan()
+    job.process(0)
+    job.secrets = {"key": "another key of thirty-two bytes"}
+    job.process(1)
+    with pytest.raises(ProofFailed, match=r"chunks 1, 3.* were protected with other keys"):
+        job.merge()
+    assert not s3.has(job.target.key)
+    assert not any(b"thirty-two" in s3.get(key) for key in job.staged())

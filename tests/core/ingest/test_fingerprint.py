@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from chunkwise.core.ingest.fingerprint import described, digest, digest_secrets
+from chunkwise.core.digests import digest, digest_secrets
+from chunkwise.core.ingest.fingerprint import described
 from chunkwise.core.paging import PageRequest
 from chunkwise.core.records.transforms import Drop, Hash, transform_to_json
 from tests.core.ingest.conftest import cursor_spec

@@ -59,6 +59,7 @@ class ChunkRun:
     :param attempt: name of the attempt.
     :param protector: who protects, if somebody is to.
     :param stop: asked between batches whether to end.
+    :param secrets: digest of the protector's secrets.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ChunkRun:
         attempt: str,
         protector: Protector | None,
         stop: Callable[[], bool] | None,
+        secrets: str = "",
     ) -> None:
         self._client = client
         self._staging = staging
@@ -76,6 +78,7 @@ class ChunkRun:
         self._attempt = attempt
         self._protector = protector
         self._stop = stop
+        self._secrets = secrets
         self._format = format_named(manifest.format)
         self._target = format_named(manifest.output.format)
         self._written: list[str] = []
@@ -142,6 +145,7 @@ class ChunkRun:
             notes=encoder.notes() if whole else {},
             input_crc32=self._input_crc(counted),
             quarantine=_ref(bad),
+            secrets=self._secrets,
             started_at=began.isoformat(timespec="milliseconds"),
             seconds=round(time.monotonic() - started, 3),
             peak_rss=memory.peak_rss(),

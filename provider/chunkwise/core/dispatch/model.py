@@ -141,6 +141,8 @@ class Done(_Value, frozen=True):
     :param notes: of the part's encoder, for the join.
     :param input_crc32: CRC-32 of the chunk's bytes of the source, where chunks are bytes.
     :param quarantine: the rows put aside.
+    :param secrets: a digest of the protector's secrets that takes long to guess from, so that chunks which
+        were protected with different keys are seen.
     :param started_at: ISO 8601 in UTC.
     :param seconds: wall time.
     :param peak_rss: peak memory of the process, bytes.
@@ -164,6 +166,7 @@ class Done(_Value, frozen=True):
     notes: dict[str, Any] = {}
     input_crc32: int | None = None
     quarantine: ObjectRef | None = None
+    secrets: str = ""
     version: int = VERSION
 
 

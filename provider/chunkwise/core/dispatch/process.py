@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from chunkwise.core import memory
+from chunkwise.core.digests import digest_secrets
 from chunkwise.core.dispatch.chunk import ChunkRun
 from chunkwise.core.dispatch.model import Cancelled, Done, Failed, Manifest, Started
 from chunkwise.core.dispatch.staging import Staging, parse_state
@@ -119,10 +121,11 @@ def process_chunk(
     mark = staging.started_key(chunk, attempt)
     staging.put_new(mark, Started(attempt=attempt, revision=manifest.revision, started_at=_now()))
     try:
-        protector = None
+        protector, told = None, ""
         if manifest.config.protector is not None:
             protector = build(manifest.config.protector, secrets or {}, lambda_client)
-        run = ChunkRun(client, staging, manifest, attempt, protector, stop)
+            told = _digest(tuple(sorted((secrets or {}).items())), manifest.dispatch)
+        run = ChunkRun(client, staging, manifest, attempt, protector, stop, told)
         done = run.run()
         winner = _settle(staging, manifest, done, run)
     except Exception as error:
@@ -205,6 +208,12 @@ def process_group(
         peak_rss=memory.peak_rss(),
         **total,
     )
+
+
+@lru_cache(maxsize=8)
+def _digest(secrets: tuple[tuple[str, str], ...], dispatch: str) -> str:
+    # a tenth of a second, by design: once per dispatch rather than once per chunk
+    return digest_secrets(dict(secrets), dispatch)
 
 
 def _settle(staging: Staging, manifest: Manifest, done: Done, run: ChunkRun) -> Done:

@@ -83,7 +83,8 @@ def check_complete(plan: Plan, done: Mapping[int, Done]) -> None:
 
 
 def check_sums(plan: Plan, done: Mapping[int, Done]) -> None:
-    """Every row that was read was written or put aside, and every chunk with bytes has a part.
+    """Every row that was read was written or put aside, every chunk with bytes has a part, and all were
+    protected with the same keys.
 
     :raises ProofFailed: not so.
     """
@@ -98,6 +99,15 @@ def check_sums(plan: Plan, done: Mapping[int, Done]) -> None:
             raise ProofFailed(
                 f"chunk {number} wrote {record.bytes_out} bytes, and its record names no part for them"
             )
+
+    keys = {done[number].secrets for number in range(plan.chunks) if done[number].rows_out}
+    if len(keys) > 1:
+        first = next(done[number].secrets for number in range(plan.chunks) if done[number].rows_out)
+        others = [n for n in range(plan.chunks) if done[n].rows_out and done[n].secrets != first]
+        raise ProofFailed(
+            f"chunks {_named(others)} were protected with other keys than those before: a key was changed"
+            " while the dispatch ran; restart it"
+        )
 
 
 def source_crc32(plan: Plan, done: Mapping[int, Done]) -> int | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chunkwise.core.choices import check_choices
-from chunkwise.core.ingest.fingerprint import described, digest, digest_secrets
+from chunkwise.core.digests import digest, digest_secrets
+from chunkwise.core.ingest.fingerprint import described
 from chunkwise.core.paging.fetcher import FetchOptions
 from chunkwise.core.paging.model import BaseRequest, Paginator
 from chunkwise.core.paging.rate_limit import RateLimit

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Final
 
 from chunkwise.core.errors import ChunkwiseError, ProtectFailed
@@ -155,9 +156,20 @@ def _in_threads(calls: Sequence[tuple[_Plan, Sequence[str]]], parallel: int) -> 
     """Run calls at once. When one fails, those that have not begun are dropped."""
     if not calls:
         return []
+    failed = Event()
+
+    def one(plan: _Plan, call: Sequence[str]) -> Sequence[str]:
+        if failed.is_set():
+            return ()
+        try:
+            return plan.run(call)
+        except BaseException:
+            failed.set()
+            raise
+
     pool = ThreadPoolExecutor(min(parallel, len(calls)), thread_name_prefix="chunkwise-protect")
     try:
-        futures = [pool.submit(plan.run, call) for plan, call in calls]
+        futures = [pool.submit(one, plan, call) for plan, call in calls]
         wait(futures, return_when=FIRST_EXCEPTION)
         for future in futures:
             if future.done() and (error := future.exception()) is not None:

@@ -103,14 +103,22 @@ class HmacProtector:
         return tokens
 
     def _keyed(self, element: str) -> tuple[hashlib._Hash, hashlib._Hash]:
-        """SHA-256 after the padded key of an element, inner and outer (RFC 2104, section 4)."""
+        """Of the key of a data element."""
         states = self._states.get(element)
         if states is None:
             info = element.encode("utf-8", "surrogatepass")
-            key = hmac.digest(self._extracted, info + b"\x01", "sha256").ljust(_BLOCK, b"\0")
-            states = hashlib.sha256(key.translate(_INNER)), hashlib.sha256(key.translate(_OUTER))
+            states = keyed_states(hmac.digest(self._extracted, info + b"\x01", "sha256"))
             self._states[element] = states
         return states
+
+
+def keyed_states(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """SHA-256 after the inner and the outer padded key of an HMAC (RFC 2104, section 4).
+
+    :param key: of one block at most.
+    """
+    padded = key.ljust(_BLOCK, b"\0")
+    return hashlib.sha256(padded.translate(_INNER)), hashlib.sha256(padded.translate(_OUTER))
 
 
 # Two copies of a keyed state take half the time of hmac.digest() under OpenSSL 3, which looks its algorithm

@@ -32,6 +32,9 @@ _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestEx
 # what a Lambda or a runtime calls an error type; anything else could be data
 _TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}")
 
+# growth is learnt from answers of at least this part of the limit: in small ones the envelope weighs too much
+_CLOSE: Final = 8
+
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -48,8 +51,8 @@ class LambdaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         behind an API gateway gets it; ``"plain"``: the body alone, with the ``operation`` in it.
     :param max_batch_size: values of one call at most (MAX_BATCH_SIZE).
     :param max_payload_bytes: bytes of a request, and of the answer that is expected, at most.
-    :param max_parallel_protect_calls: calls in flight at most, for one chunk (MAX_PARALLEL_PROTECT_CALLS): the
-        function needs as much concurrency for each chunk that is processed at the same time.
+    :param max_parallel_protect_calls: calls in flight at most, for one chunk (MAX_PARALLEL_PROTECT_CALLS);
+        the function needs as much concurrency for each chunk that is processed at the same time.
     :param attempts: of one call that is throttled or cut off, the first included.
     :param base_seconds: upper bound of the first wait between attempts; it doubles with each further one.
     :param cap_seconds: upper bound of every wait.
@@ -125,7 +128,7 @@ class LambdaProtector:
         return self._cache
 
     def limits(self, task: Task) -> Limits:
-        """By number, and by bytes of the payload: fewer after answers that were larger than their requests."""
+        """By number, and by bytes of the payload: fewer after answers that outgrew their requests."""
         around = len(self._payload(task, [], uuid.uuid4().hex))
         with self._lock:
             most = min(self._most_bytes, int(self._options.max_payload_bytes / self._growth))
@@ -148,13 +151,14 @@ class LambdaProtector:
         else:
             outcome = self._attempts(payload)
         if outcome.kind == "fine":
-            with self._lock:
-                self._growth = max(self._growth, outcome.size / len(payload))
+            if outcome.size * _CLOSE > self._options.max_payload_bytes:
+                with self._lock:
+                    self._growth = max(self._growth, outcome.size / len(payload))
             return list(outcome.results)
         name = f"Lambda function {self._options.function!r} (query_id {query_id})"
         if outcome.kind != "large":
             raise ValuesFailed(
-                f"{name}: {outcome.reason}; its log has more",
+                f"{name}: {outcome.reason}",
                 start=start,
                 stop=start + len(values),
                 transient=outcome.transient,
@@ -269,7 +273,7 @@ def _function_error(data: bytes) -> _Outcome:
         return _Outcome(kind="large", reason=kind)
     # the function's own time-out and memory may be enough for another call, or the next day
     stopped = kind.startswith(("Sandbox.", "Runtime."))
-    return _Outcome(kind="failed", reason=f"it failed with {kind}", transient=stopped)
+    return _failed(f"it failed with {kind}", transient=stopped)
 
 
 def _answer(data: bytes) -> _Outcome:
@@ -281,22 +285,27 @@ def _answer(data: bytes) -> _Outcome:
         if isinstance(document, str):
             document = _decode(document.encode("utf-8", "surrogatepass"))
     if not isinstance(status, int):
-        return _Outcome(kind="failed", reason="it answered without a status")
+        return _failed("it answered without a status")
     reason = f"it answered with status {status}"
     if status == 413:
         return _Outcome(kind="large", reason=reason)
     if status in _PASSING or status in (502, 503, 504):
         return _Outcome(kind="passing", reason=reason)
     if not 200 <= status <= 299:
-        return _Outcome(kind="failed", reason=reason)
+        return _failed(reason)
     if not isinstance(document, dict):
-        return _Outcome(kind="failed", reason="it answered with something that is no JSON object")
+        return _failed("it answered with something that is no JSON object")
     if document.get("success", True) is not True:
-        return _Outcome(kind="failed", reason="it answered that it had no success")
+        return _failed("it answered that it had no success")
     results = document.get("results")
     if not isinstance(results, list):
-        return _Outcome(kind="failed", reason="it answered without a list of results")
+        return _failed("it answered without a list of results")
     return _Outcome(kind="fine", results=results, size=len(data))
+
+
+def _failed(reason: str, *, transient: bool = False) -> _Outcome:
+    """The function ran, so that its log says more than may be said here."""
+    return _Outcome(kind="failed", reason=f"{reason}; its log may have more", transient=transient)
 
 
 def _encode(value: Any) -> bytes:

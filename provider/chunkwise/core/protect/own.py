@@ -20,25 +20,36 @@ class OwnProtector:
     batch, one at a time.
     """
 
-    def __init__(self, own: Any) -> None:
+    def __init__(self, own: Any, path: str) -> None:
         self._own = own
+        self._path = path
+        parallel, cache = getattr(own, "parallel", 1), getattr(own, "cache", None)
+        if type(parallel) is not int or parallel < 1:
+            raise ConfigError(f"protector {path!r}: parallel must be a number from 1 up")
+        if not isinstance(cache, Cache | None):
+            raise ConfigError(f"protector {path!r}: cache must be a Cache, or None")
+        self._parallel, self._cache = parallel, cache
 
     @property
     def parallel(self) -> int:
         """Of the class, or 1."""
-        return int(getattr(self._own, "parallel", 1))
+        return self._parallel
 
     @property
     def cache(self) -> Cache | None:
         """Of the class, or none."""
-        cache: Cache | None = getattr(self._own, "cache", None)
-        return cache
+        return self._cache
 
     def limits(self, task: Task) -> Limits:
-        """Of the class, or none."""
+        """Of the class, or none.
+
+        :raises ConfigError: they are of another type.
+        """
         if not hasattr(self._own, "limits"):
             return Limits()
-        limits: Limits = self._own.limits(task)
+        limits = self._own.limits(task)
+        if not isinstance(limits, Limits):
+            raise ConfigError(f"protector {self._path!r}: limits() must return Limits")
         return limits
 
     def protect(self, task: Task, values: Sequence[str]) -> Sequence[str]:
@@ -73,7 +84,7 @@ def load(path: str, options: Mapping[str, Any], secret: str | None) -> OwnProtec
     if failed is not None:
         # outside the except block: a chained exception could show the secret
         raise ConfigError(f"protector {path!r} could not be made: it raised {failed}")
-    return OwnProtector(own)
+    return OwnProtector(own, path)
 
 
 def _class(path: str) -> type[Any]:

@@ -85,7 +85,7 @@ def build(spec: ProtectorSpec, secrets: Mapping[str, str], lambda_client: Any | 
         secret = secrets.get(spec.secret)
         if not secret:
             raise ConfigError(
-                f"protector {spec.name!r} needs the secret {spec.secret!r}, which was not provided or is empty"
+                f"protector {spec.name!r} needs the secret {spec.secret!r}, which was not provided, or empty"
             )
     if spec.name == "hmac":
         assert secret is not None

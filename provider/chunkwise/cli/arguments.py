@@ -201,8 +201,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _size(text: str) -> int:
     """Bytes: ``1048576``, ``150MiB``, ``1.5GB``."""
-    number = text.rstrip("BKMGIbkmgi")
-    unit = text[len(number) :].upper()
+    number = text.rstrip("BKMGIbkmgi ")
+    unit = text[len(number) :].strip().upper()
     try:
         size = round(float(number) * _UNITS[unit])
     except (KeyError, ValueError, OverflowError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, S3Hook, aws_template_fields
@@ -92,7 +92,13 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
         """
         if not self.deferrable:
             return super().execute(context)
-        found = self.poke(context)
+        try:
+            found = self.poke(context)
+        except AirflowFailException as error:
+            # as the base class does in its own loop, and after a trigger
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
         if found.is_done:
             return found.xcom_value
         staging = self.staging()

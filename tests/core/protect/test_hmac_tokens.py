@@ -96,7 +96,7 @@ def test_every_text_has_a_token_of_its_own_even_one_that_is_no_unicode():
     assert tokens[1] == HmacProtector(HmacOptions(), KEY).protect(task(), ["a"])[0]
 
 
-@pytest.mark.parametrize("length", [16, 43])
+@pytest.mark.parametrize("length", [16, 43, None])
 @pytest.mark.parametrize("encoding", ["hex", "base64url"])
 def test_length_and_prefix(encoding, length):
     whole = HmacProtector(HmacOptions(encoding=encoding), KEY).protect(task(), ["v", "w"])
@@ -113,6 +113,10 @@ def test_no_values_give_no_tokens():
 def test_a_token_cannot_be_turned_back():
     with pytest.raises(ConfigError, match=r"column 'card'.*'hmac' cannot be turned back"):
         HmacProtector(HmacOptions(), KEY).protect(task(operation="unprotect"), ["v"])
+
+
+def test_a_key_is_measured_in_bytes():
+    assert HmacProtector(HmacOptions(), "ü" * 16).protect(task(), ["v"])
 
 
 @pytest.mark.parametrize("key", ["", "x" * 31, "ü" * 15])

@@ -23,7 +23,7 @@ class Rows(Protocol):
 
     @property
     def first(self) -> int:
-        """Number in the chunk of the first row, rows that were left out counted."""
+        """Number in the chunk of the first row, left out or not."""
 
     @property
     def bad(self) -> Sequence[LeftOut]:
@@ -59,7 +59,7 @@ def apply(batch: Rows, columns: Mapping[str, ColumnRule], protector: Protector) 
     def row_number(position: int) -> int:
         number = batch.first + position
         for left_out in sorted(item.row for item in batch.bad):
-            if batch.first <= left_out <= number:
+            if left_out <= number:
                 number += 1
         return number
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -85,7 +86,9 @@ def test_exactly_the_object_with_the_etag_is_replaced(s3):
     first = put_new(s3, b"1")
     second = put_if_match(s3, b"2", first)
     assert s3.head("key")["ETag"] == second != first
-    with pytest.raises(ObjectChanged, match=f"is no longer the object with ETag {first}"):
+    with pytest.raises(
+        ObjectChanged, match=f"is no longer the object with ETag {first}; nothing was written$"
+    ):
         put_if_match(s3, b"3", first)
     assert s3.get("key") == b"2"
     assert s3.calls == Counter(PutObject=3)
@@ -220,26 +223,49 @@ def test_exactly_one_of_many_writers_of_a_new_object_wins(s3, faults):
         assert s3.get(f"key-{number}") == b"%d" % winners[0]
 
 
-def test_no_increment_of_many_writers_is_lost(s3, faults):
-    """Each reads, adds one, and replaces what it has read; with lost answers in between."""
+def test_no_addition_of_many_writers_is_lost_or_doubled(s3, faults):
+    """Each reads, adds its name, and replaces what it has read; with lost answers in between."""
     rounds, writers = 10, 4
-    s3.put("key", b"0")
-    faults.fail("PutObject", after=True, reset=True, times=5)
+    s3.put("key", b"")
+    faults.fail("PutObject", after=True, reset=True, times=12)
 
-    def attempt(client, _number, _writer):
+    def attempt(client, number, writer):
+        name = b"%d.%d" % (number, writer)
         while True:
             found = objects.get(client, s3.bucket, "key")
-            try:
-                raised = b"%d" % (int(found.body) + 1)
-                return objects.put_if_match(
-                    client, s3.bucket, "key", raised, etag=found.etag, retries=NO_PAUSE
-                )
-            except ObjectChanged:
-                continue
+            if name in found.body.split():
+                return "added"
+            more = found.body + name + b"\n"
+            with suppress(ObjectChanged):
+                objects.put_if_match(client, s3.bucket, "key", more, etag=found.etag, retries=NO_PAUSE)
 
     results = race(faults, rounds, writers, attempt)
-    assert all(isinstance(result, str) for round_ in results for result in round_), results
-    assert s3.get("key") == b"%d" % (rounds * writers)
+    assert results == [["added"] * writers] * rounds
+    names = [b"%d.%d" % (number, writer) for number in range(rounds) for writer in range(writers)]
+    assert sorted(s3.get("key").split()) == sorted(names)
+
+
+def test_what_may_have_been_written_and_replaced_is_not_said_to_be_unwritten(s3, faults):
+    etag = s3.put("key", b"old")
+    faults.fail("PutObject", after=True, reset=True)
+    held = faults.hold("PutObject", times=1)
+    errors = []
+
+    def run():
+        try:
+            put_if_match(faults, b"mine", etag)
+        except ObjectChanged as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert held.arrived.wait(20)
+    assert s3.get("key") == b"mine"
+    s3.put("key", b"theirs")
+    held.release.set()
+    thread.join(20)
+    assert len(errors) == 1
+    assert errors[0].endswith("; an earlier attempt may have been written, and replaced")
 
 
 # --- get ----------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_a_stream_reads_no_further_ahead_than_it_may(s3, source, ahead):
     streaming = S3Source(s3.client, source.ref, block_size=64 * KiB, ahead=ahead)
     for taken, _ in enumerate(streaming.stream(0, len(DATA)), 1):
         assert streaming.requests <= taken + ahead
-        time.sleep(0.002)  # time in which it could read too far
+        time.sleep(0.2 if taken == 3 else 0.002)  # time in which it could read too far
     assert taken == 33
 
 
@@ -358,12 +358,13 @@ def test_a_body_that_is_shorter_than_its_range_is_noticed(s3, bodies):
     assert bodies.starts() == [0, 1000]
 
 
-def test_a_body_that_always_breaks_is_given_up(s3, bodies):
+@pytest.mark.parametrize("damage", [cut(300 * KiB), cut(0), announce_less(0)], ids=["late", "early", "empty"])
+def test_a_body_that_always_breaks_is_given_up(s3, bodies, damage):
     s3.put("key", DATA)
     pauses = []
     retries = Retries(attempts=5, first=0.5, longest=1.5, sleep=pauses.append)
     source = source_of(bodies, s3.bucket, retries=retries)
-    bodies.damages = [cut(300 * KiB) for _ in range(20)]
+    bodies.damages = [damage] * 20
     with pytest.raises(
         ReadFailed, match=rf"s3://{s3.bucket}/key could not be read from byte \d+ on"
     ) as caught:

@@ -93,7 +93,7 @@ def put_new(
 
     def refused(error: Exception) -> Exception | None:
         if status_of(error) == 412:
-            return ObjectExists(f"{uri} has an object already; nothing was written")
+            return ObjectExists(f"{uri} has an object already")
         return None
 
     return _put(client, bucket, key, body, {"IfNoneMatch": "*"}, refused, content_type, extra_args, retries)
@@ -115,6 +115,10 @@ def put_if_match(
     The ETag of an object that S3 stores in one piece is a digest of its bytes: replace it by other bytes, or
     a third writer cannot tell the two.
 
+    One thing nobody can know: when an answer was lost, and another object stands there now, that one may have
+    replaced the own one. ObjectChanged then says so. A writer that adds to what it has read looks for its own
+    addition before it adds it again.
+
     :param etag: of the object that must stand there.
     :param extra_args: more arguments as for ``put_object``.
     :return: the new ETag.
@@ -125,9 +129,9 @@ def put_if_match(
 
     def refused(error: Exception) -> Exception | None:
         if status_of(error) == 412:
-            return ObjectChanged(f"{uri} is no longer the object with ETag {etag}; nothing was written")
+            return ObjectChanged(f"{uri} is no longer the object with ETag {etag}")
         if code_of(error) == "NoSuchKey":  # what S3 says where there is no object to compare
-            return ObjectChanged(f"{uri} with ETag {etag} is gone; nothing was written")
+            return ObjectChanged(f"{uri} with ETag {etag} is gone")
         return None
 
     return _put(client, bucket, key, body, {"IfMatch": etag}, refused, content_type, extra_args, retries)
@@ -362,6 +366,12 @@ def _put(
                     return str(standing.answer["ETag"])
                 known = standing.known
             if refusal is not None and known:
+                end = (
+                    "an earlier attempt may have been written, and replaced"
+                    if written
+                    else "nothing was written"
+                )
+                refusal.args = (f"{refusal}; {end}",)
                 raise refusal from error
             failures += 1
             if not (refusal is not None or is_passing(error)) or not retries.wait(failures):

@@ -216,7 +216,7 @@ class S3Source:
                 yield running.popleft().result()
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False)
 
     def _clip(self, start: int, end: int) -> tuple[int, int]:
         if start < 0:

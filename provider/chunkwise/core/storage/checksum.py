@@ -17,7 +17,7 @@ else:
     except ImportError:  # no wheel for this machine: same values, more CPU time
         from zlib import crc32
 
-__all__ = ["crc32", "encode_crc32"]
+__all__ = ["crc32", "decode_crc32", "encode_crc32"]
 
 
 def encode_crc32(value: int) -> str:
@@ -26,3 +26,11 @@ def encode_crc32(value: int) -> str:
     :param value: unsigned 32-bit checksum.
     """
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+
+
+def decode_crc32(text: str) -> int:
+    """The inverse of :func:`encode_crc32`.
+
+    :param text: value of the header.
+    """
+    return int.from_bytes(base64.b64decode(text), "big")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -52,6 +53,9 @@ class Target:
         self._nonce = nonce
         self._condition = dict(condition)
         self._checksum = checksum
+        self._lock = threading.Lock()
+        #: calls so far; what botocore repeats by itself is not counted
+        self.requests = 0
         self._described: dict[str, Any] = {"Metadata": {**(metadata or {}), NONCE: nonce}}
         if content_type is not None:
             self._described["ContentType"] = content_type
@@ -80,13 +84,47 @@ class Target:
         )
         return UploadedPart(number=number, etag=answer["ETag"], size=len(body), crc32=part_crc)
 
-    def complete(self, upload_id: str, parts: list[UploadedPart], crc: int) -> dict[str, Any]:
-        """CompleteMultipartUpload of exactly these parts, under the condition, with their total size."""
+    def copy_part(
+        self,
+        upload_id: str,
+        number: int,
+        source: Mapping[str, str],
+        etag: str,
+        *,
+        size: int,
+        start: int | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> UploadedPart:
+        """UploadPartCopy of a whole object, or of ``size`` bytes from ``start`` on, if it has this ETag.
+
+        :param source: ``Bucket``, ``Key`` and perhaps ``VersionId``; botocore encodes them.
+        :param more: further arguments, e.g. ``CopySourceSSECustomerKey``.
+        """
+        part = {} if start is None else {"CopySourceRange": f"bytes={start}-{start + size - 1}"}
+        answer = self._call(
+            self.client.upload_part_copy,
+            "UploadPartCopy",
+            UploadId=upload_id,
+            PartNumber=number,
+            CopySource=dict(source),
+            CopySourceIfMatch=etag,
+            **part,
+            **(more or {}),
+        )["CopyPartResult"]
+        return UploadedPart(number=number, etag=answer["ETag"], size=size, crc32=answer.get("ChecksumCRC32"))
+
+    def complete(self, upload_id: str, parts: list[UploadedPart], crc: int | None) -> dict[str, Any]:
+        """CompleteMultipartUpload of exactly these parts, under the condition, with their total size.
+
+        :param crc: of all bytes, if it is known: S3 refuses what has another one.
+        """
         listed = []
         for part in parts:
             sums = {"ChecksumCRC32": part.crc32} if self._checksum and part.crc32 else {}
             listed.append({"PartNumber": part.number, "ETag": part.etag, **sums})
-        whole = {"ChecksumCRC32": encode_crc32(crc), "ChecksumType": "FULL_OBJECT"} if self._checksum else {}
+        whole = {"ChecksumType": "FULL_OBJECT"} if self._checksum else {}
+        if self._checksum and crc is not None:
+            whole["ChecksumCRC32"] = encode_crc32(crc)
         return self._call(
             self.client.complete_multipart_upload,
             "CompleteMultipartUpload",
@@ -106,7 +144,27 @@ class Target:
         return Standing(known=True, ours=answer.get("Metadata", {}).get(NONCE) == self._nonce, answer=answer)
 
     def _call(self, method: Callable[..., dict[str, Any]], operation: str, **own: Any) -> dict[str, Any]:
+        with self._lock:
+            self.requests += 1
         return method(Bucket=self.bucket, Key=self.key, **own, **self.arguments.of(operation))
+
+
+def condition_of(on_exists: str, if_match: str | None) -> dict[str, str]:
+    """The condition of a commit.
+
+    :param on_exists: ``"replace"``, ``"skip"`` or ``"fail"``.
+    :param if_match: replace only the object with this ETag.
+    :raises ConfigError: the two do not go together.
+    """
+    if on_exists not in ("replace", "skip", "fail"):
+        raise ConfigError(f"on_exists must be 'replace', 'skip' or 'fail', not {on_exists!r}")
+    if if_match is not None and on_exists != "replace":
+        raise ConfigError(
+            f"if_match replaces one certain object: it needs on_exists='replace', not {on_exists!r}"
+        )
+    if if_match is not None:
+        return {"IfMatch": if_match}
+    return {} if on_exists == "replace" else {"IfNoneMatch": "*"}
 
 
 class Standing:

@@ -208,7 +208,7 @@ def test_batches_keep_within_their_bounds(lengths, rows, size, block):
     ]
     for batch in batches:
         assert batch.rows <= rows
-        assert len(batch.body) <= size or batch.rows == 1
+        assert len(bytes_of(FORMAT, batch)) <= size or batch.rows == 1
 
 
 # --- values -------------------------------------------------------------------------------------------------

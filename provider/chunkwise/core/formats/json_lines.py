@@ -144,7 +144,8 @@ class LinesEncoder:
         """See :meth:`chunkwise.core.formats.model.PartEncoder.native`."""
         if not isinstance(batch, JsonRows):
             raise TypeError("not a batch of JSON Lines")
-        return self._written(batch.lead + batch.body)
+        for output in batch.outputs():
+            yield from self._written(output.lead + output.body)
 
     def convert(self, records: Sequence[bytes], first: int) -> Iterable[bytes]:  # noqa: ARG002
         """See :meth:`chunkwise.core.formats.model.PartEncoder.convert`. Every object fits."""

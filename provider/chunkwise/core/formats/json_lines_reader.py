@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from chunkwise.core.formats.json_rows import JsonRows, Pieces, RowChecker
+from chunkwise.core.formats.json_checker import RowChecker
+from chunkwise.core.formats.json_rows import SLAB, JsonRows, Pieces, Slab
 from chunkwise.core.formats.json_text import BOM, WHITE
 from chunkwise.core.formats.model import Boundary, ByteSource, Layout, ReadRequest, Span
 
@@ -99,16 +100,24 @@ class LinesReader:
         self.end = Boundary(position=position, state=LINE) if last_line else Boundary(position=position)
 
     def _batch(self, data: bytes, position: int) -> JsonRows:
+        slabs: list[Slab] = []
+        start, rows = 0, self.rows
+        while start < len(data):
+            end = (
+                data.rfind(b"\n", start, start + SLAB) + 1 or data.find(b"\n", start + SLAB) + 1 or len(data)
+            )
+            slabs.append(self._slab(data[start:end], rows, position + start))
+            rows += slabs[-1].rows + len(slabs[-1].bad)
+            start = end
+        return JsonRows(self.rows, slabs)
+
+    def _slab(self, data: bytes, first: int, position: int) -> Slab:
         lines = data.count(b"\n") + (not data.endswith(b"\n"))
+        if self._checker is not None:
+            return self._checker.check(data, count=lines, first=first, position=position)
         if _has_blank_lines(data):
             lines = sum(not blank(line) for line in data.split(b"\n"))
-            if self._checker is not None and lines:
-                return self._checker.check(data, count=lines, first=self.rows, position=position)
-        elif self._checker is not None:
-            return self._checker.check(data, count=lines, first=self.rows, position=position)
-        return JsonRows(
-            self._framing, self.rows, lines, {column: [] for column in self._request.columns}, data=data
-        )
+        return Slab(self._framing, lines, {}, data=data)
 
     def _pieces(self) -> Iterator[bytes]:
         """Whole lines, within the bounds of a batch; at last what has no line end."""

@@ -1,32 +1,21 @@
-"""Batches of JSON records: which are good, the values of some columns, and other values in their places."""
+"""Batches of JSON records: values of some columns, and other values in their places."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
-import msgspec
-
-from chunkwise.core.errors import RowInvalid
-from chunkwise.core.formats.json_cells import (
-    cells_of,
-    has_escaped_keys,
-    plain_key,
-    replace_at,
-    replace_strings,
-)
-from chunkwise.core.formats.json_check import fault
-from chunkwise.core.formats.json_members import members
-from chunkwise.core.formats.json_text import WHITE, encode_text, one_line, scalar_text
-from chunkwise.core.formats.model import BadRow, ReadRequest
+from chunkwise.core.formats.json_cells import cells_of, replace_at, replace_strings
+from chunkwise.core.formats.json_text import WHITE, encode_text, one_line
+from chunkwise.core.formats.model import BadRow
+from chunkwise.core.units import KiB
 
 Values = dict[str, list[str | None]]
 
-_ABSENT: Final = msgspec.Raw(b"")
-_REFUSED: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+#: bytes of a slab: what is parsed, searched and changed in one go stays in the caches of a processor
+SLAB: Final = 128 * KiB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +50,26 @@ class Framing(Protocol):
         """Take records out, each with what keeps it from its neighbour."""
 
 
-class JsonRows:
-    """A batch of records.
+class Output(NamedTuple):
+    """Bytes of a slab.
 
-    As long as they are alike the text stays in one piece, and is searched as a whole.
+    :param rows: in it.
+    :param lead: what stands before its first row.
+    :param body: its rows, and what stands between them.
+    """
+
+    rows: int
+    lead: bytes
+    body: bytes
+
+
+class Slab:
+    """Some records of a batch.
+
+    As long as they are alike their text stays in one piece, and is searched as a whole.
 
     :param framing: of the format.
-    :param first: number of the batch's first row in the chunk, bad rows counted.
+    :param rows: good ones.
     :param values: of the columns that were asked for, one per good row.
     :param bad: rows that were left out.
     :param lead: what stands before the first record.
@@ -75,33 +77,79 @@ class JsonRows:
     :param pieces: the good rows where they were told apart.
     """
 
-    __slots__ = ("_data", "_framing", "_new", "_pieces", "_values", "bad", "first", "lead", "rows")
+    __slots__ = ("_data", "_framing", "_lead", "_pieces", "bad", "rows", "values")
 
     def __init__(
         self,
         framing: Framing,
-        first: int,
         rows: int,
         values: Values,
         bad: Sequence[BadRow] = (),
         *,
         lead: bytes = b"",
-        data: bytes | None = None,
+        data: bytes = b"",
         pieces: Pieces | None = None,
     ) -> None:
-        self.first = first
         self.rows = rows
+        self.values = values
         self.bad = bad
-        self.lead = lead if pieces is None else pieces.lead
         self._framing = framing
-        self._values = values
+        self._lead = lead if pieces is None else pieces.lead
         self._data = data
         self._pieces = pieces
+
+    def replace(self, new: dict[str, Sequence[str | None]]) -> None:
+        """Put other values in their places."""
+        if self._pieces is None:
+            data: bytes | None = self._data
+            for column, values in new.items():
+                if data is not None:
+                    data = replace_strings(data, column, self.values[column], values)
+            if data is not None:
+                self._data = data
+                return
+            self._pieces = self._framing.split(self._data)
+            self._lead += self._pieces.lead
+        texts = self._pieces.texts
+        for row, text in enumerate(texts):
+            changes: list[tuple[int, int, bytes]] = []
+            for column, values in new.items():
+                value = values[row]
+                if value is not None and value != self.values[column][row]:
+                    # a row that has no such member has nothing to replace
+                    changes += [(cell.start, cell.end, encode_text(value)) for cell in cells_of(text, column)]
+            if changes:
+                texts[row] = replace_at(text, changes)
+
+    def output(self) -> Output:
+        """The bytes of the good rows."""
+        return Output(self.rows, self._lead, self._data if self._pieces is None else self._pieces.body)
+
+    def records(self) -> list[bytes]:
+        """The good rows, each on one line."""
+        pieces = self._framing.split(self._data) if self._pieces is None else self._pieces
+        return [one_line(text.strip(WHITE)) for text in pieces.texts]
+
+
+class JsonRows:
+    """A batch of records.
+
+    :param first: number of its first row in the chunk, bad rows counted.
+    :param slabs: in order.
+    """
+
+    __slots__ = ("_new", "_slabs", "bad", "first", "rows")
+
+    def __init__(self, first: int, slabs: Sequence[Slab]) -> None:
+        self.first = first
+        self.rows = sum(slab.rows for slab in slabs)
+        self.bad = [row for slab in slabs for row in slab.bad]
+        self._slabs = slabs
         self._new: dict[str, Sequence[str | None]] = {}
 
     def values(self, column: str) -> list[str | None]:
-        """See :meth:`chunkwise.core.formats.model.Batch.values`."""
-        return self._values[column]
+        """See :meth:`chunkwise.core.formats.model.Batch.values`: those that the rows were read with."""
+        return list(chain.from_iterable(slab.values[column] for slab in self._slabs))
 
     def replace(self, column: str, values: Sequence[str | None]) -> None:
         """See :meth:`chunkwise.core.formats.model.Batch.replace`. A member that is missing stays missing."""
@@ -111,235 +159,17 @@ class JsonRows:
 
     def records(self) -> list[bytes]:
         """See :meth:`chunkwise.core.formats.model.Batch.records`."""
-        self._apply()
-        pieces = self._pieces
-        if pieces is None:
-            pieces = self._framing.split(self._data or b"")
-        return [one_line(text.strip(WHITE)) for text in pieces.texts]
+        return [record for slab in self._replaced() for record in slab.records()]
 
-    @property
-    def body(self) -> bytes:
-        """The text of the good rows and what stands between them, without the lead."""
-        self._apply()
-        return (self._data or b"") if self._pieces is None else self._pieces.body
+    def outputs(self) -> Iterator[Output]:
+        """The bytes of the batch, slab by slab."""
+        return (slab.output() for slab in self._replaced())
 
-    def _apply(self) -> None:
+    def _replaced(self) -> Iterator[Slab]:
         new, self._new = self._new, {}
-        if not new:
-            return
-        if self._pieces is None:
-            changed = self._data
-            for column, values in new.items():
-                if changed is not None:
-                    changed = replace_strings(changed, column, self._values[column], values)
-            if changed is not None:
-                self._data = changed
-                self._values = {**self._values, **_merged(self._values, new)}
-                return
-            self._pieces = self._framing.split(self._data or b"")
-        texts = self._pieces.texts
-        for row, text in enumerate(texts):
-            changes: list[tuple[int, int, bytes]] = []
-            for column, values in new.items():
-                value = values[row]
-                if value is not None and value != self._values[column][row]:
-                    # a row that has no such member has nothing to replace
-                    changes += [(cell.start, cell.end, encode_text(value)) for cell in cells_of(text, column)]
-            if changes:
-                texts[row] = replace_at(text, changes)
-        self._values = {**self._values, **_merged(self._values, new)}
-
-
-class RowChecker:
-    """Finds the bad rows of batches, and the values of the good ones.
-
-    Whole batches at once where all rows are good and alike, else row by row. A row is bad if it is not valid
-    JSON, and, where members matter, if it is not an object, has a key that is not known, or has one of the
-    columns twice or with a nested value. Whether the bytes of other values are UTF-8 is not checked.
-
-    :param request: how the chunk is read.
-    :param framing: of the format.
-    :param name: of the source, for messages.
-    """
-
-    def __init__(self, request: ReadRequest, framing: Framing, name: str) -> None:
-        self._columns = request.columns
-        self._known = None if request.known is None else request.known.union(request.columns)
-        self._objects = bool(request.columns) or request.known is not None or request.records
-        self._collect = request.on_bad == "collect"
-        self._framing = framing
-        self._name = name
-        self._getters = [attrgetter(f"c{number}") for number in range(len(self._columns))]
-        self._strings = self._decoder(str | None | msgspec.UnsetType, msgspec.UNSET)
-        self._scalars = self._decoder(msgspec.Raw, _ABSENT)
-        self._all_strings = True
-
-    def check(
-        self, data: bytes, *, count: int | None, first: int, position: int, lead: bytes = b""
-    ) -> JsonRows:
-        """One batch.
-
-        :param data: records and what stands between them.
-        :param count: how many, if that is known already.
-        :param first: number of the first one in the chunk.
-        :param position: of the data in the source.
-        :param lead: what stands before the data and was not counted in its position.
-        :raises RowInvalid: a row is bad, and bad rows are not collected.
-        """
-        alike = self._alike(data)
-        if alike is not None and count in (None, alike[0]):
-            return JsonRows(self._framing, first, *alike, lead=lead, data=data)
-        return self._one_by_one(data, first, position, lead)
-
-    # --- many rows at once ----------------------------------------------------------------------------------
-
-    def _decoder(self, cell: Any, default: Any) -> msgspec.json.Decoder[Any]:
-        """Of an array of rows."""
-        if not self._objects:
-            return msgspec.json.Decoder(list[msgspec.Raw])
-        fields: list[Any] = [
-            (f"c{number}", cell, msgspec.field(name=column, default=default))
-            for number, column in enumerate(self._columns)
-        ]
-        fields += [
-            (f"o{number}", msgspec.Raw, msgspec.field(name=column, default=_ABSENT))
-            for number, column in enumerate(sorted((self._known or frozenset()).difference(self._columns)))
-        ]
-        row = msgspec.defstruct("Row", fields, forbid_unknown_fields=self._known is not None, gc=False)
-        return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
-
-    def _alike(self, data: bytes) -> tuple[int, Values] | None:
-        """How many rows there are, and their values; ``None`` where they must be looked at one by one."""
-        array = self._framing.array(data)
-        found: tuple[int, Values, list[int]] | None = None
-        if self._all_strings:
-            try:
-                found = self._string_values(self._strings.decode(array))
-            except msgspec.ValidationError:
-                self._all_strings = False
-            except _REFUSED:
-                return None
-        if found is None:
-            try:
-                found = self._scalar_values(self._scalars.decode(array))
-            except _REFUSED:
-                return None
-        if found is None:
-            return None
-        count, values, present = found
-        if self._columns:
-            if has_escaped_keys(data):
-                return None
-            for column, rows in zip(self._columns, present, strict=True):
-                key = plain_key(column)
-                # A key without escapes occurs in every row that has it. If there are no more occurrences than
-                # such rows, no row has it twice, and none of them is a value or a key further down.
-                if key is None or data.count(key) != rows:
-                    return None
-        return count, values
-
-    def _string_values(self, rows: list[Any]) -> tuple[int, Values, list[int]]:
-        values: Values = {}
-        present: list[int] = []
-        for column, get in zip(self._columns, self._getters, strict=True):
-            found = list(map(get, rows))
-            missing = found.count(msgspec.UNSET)
-            if missing:
-                found = [None if value is msgspec.UNSET else value for value in found]
-            values[column] = found
-            present.append(len(rows) - missing)
-        return len(rows), values, present
-
-    def _scalar_values(self, rows: list[Any]) -> tuple[int, Values, list[int]] | None:
-        values: Values = {}
-        present: list[int] = []
-        for column, get in zip(self._columns, self._getters, strict=True):
-            found = [bytes(get(row)) for row in rows]
-            if any(value[:1] in (b"{", b"[") for value in found):
-                return None
-            present.append(len(rows) - found.count(b""))
-            values[column] = [scalar_text(value) if value else None for value in found]
-        return len(rows), values, present
-
-    # --- one by one -----------------------------------------------------------------------------------------
-
-    def _one_by_one(self, data: bytes, first: int, position: int, lead: bytes) -> JsonRows:
-        pieces = self._framing.split(data)
-        offset = position + len(pieces.lead)
-        values: Values = {column: [] for column in self._columns}
-        bad: dict[int, BadRow] = {}
-        for row, (text, gap) in enumerate(zip(pieces.texts, pieces.gaps, strict=True)):
-            found = self._examine(text)
-            if isinstance(found, str):
-                if not self._collect:
-                    raise RowInvalid(
-                        f"{self._name}: row {first + row} of the chunk, at byte {offset}: {found}"
-                    )
-                bad[row] = BadRow(first + row, offset, text, found)
-            else:
-                for column, value in zip(self._columns, found, strict=True):
-                    values[column].append(value)
-            offset += len(text) + len(gap)
-        if lead:
-            pieces = replace(pieces, lead=lead)
-        if bad:
-            pieces = self._framing.without(pieces, bad)
-        return JsonRows(self._framing, first, len(pieces.texts), values, list(bad.values()), pieces=pieces)
-
-    def _examine(self, text: bytes) -> list[str | None] | str:
-        """The values of one row, or what is wrong with it."""
-        try:
-            single = len(self._scalars.decode(b"[%b]" % text)) == 1
-        except _REFUSED:
-            single = False
-        if not single and (wrong := self._wrong(text)) is not None:
-            return wrong
-        values: list[str | None] = []
-        for column in self._columns:
-            try:
-                cells = cells_of(text, column)
-                if len(cells) > 1:
-                    return f"the key {column!r} stands twice in it: which is meant?"
-                if cells and cells[0].nested:
-                    return f"the value of {column!r} is nested, and cannot be replaced"
-                values.append(scalar_text(text[cells[0].start : cells[0].end]) if cells else None)
-            except UnicodeDecodeError:
-                return f"a key, or the value of {column!r}, is not UTF-8"
-        return values
-
-    def _wrong(self, text: bytes) -> str | None:
-        """Why the parser refuses a row; ``None`` for reasons of its own."""
-        at = fault(text)
-        if at is not None:
-            return (
-                f"it is not valid JSON: byte {at} of it cannot stand there"
-                if at < len(text)
-                else "it is cut off"
-            )
-        if not self._objects:
-            return None
-        if text.lstrip(WHITE)[:1] != b"{":
-            return f"it is {_kind(text)}, not an object"
-        if self._known is not None:
-            try:
-                for member in members(text):
-                    if member.key not in self._known:
-                        return f"the key {member.key!r} is unknown: no column has this name"
-            except UnicodeDecodeError:
-                return "a key is not UTF-8"
-        return None
-
-
-def _kind(text: bytes) -> str:
-    kinds = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
-    return kinds.get(text.lstrip(WHITE)[:1], "a number")
-
-
-def _merged(old: Values, new: dict[str, Sequence[str | None]]) -> Values:
-    """Values after replacement."""
-    return {
-        column: [
-            before if after is None else after for before, after in zip(old[column], values, strict=True)
-        ]
-        for column, values in new.items()
-    }
+        row = 0
+        for slab in self._slabs:
+            if new:
+                slab.replace({column: values[row : row + slab.rows] for column, values in new.items()})
+                row += slab.rows
+            yield slab

@@ -1,0 +1,203 @@
+"""Which JSON records are good, and what values they have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core.errors import RowInvalid
+from chunkwise.core.formats.json_cells import cells_of, has_escaped_keys, plain_key
+from chunkwise.core.formats.json_check import fault
+from chunkwise.core.formats.json_members import members
+from chunkwise.core.formats.json_rows import Framing, Slab, Values
+from chunkwise.core.formats.json_text import WHITE, scalar_text
+from chunkwise.core.formats.model import BadRow, ReadRequest
+
+_ABSENT: Final = msgspec.Raw(b"")
+_REFUSED: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+
+
+class RowChecker:
+    """Finds the bad rows of slabs, and the values of the good ones.
+
+    A whole slab at once where all rows are good and alike, else row by row. A row is bad if it is not valid
+    JSON, and, where members matter, if it is not an object, has a key that is not known, or has one of the
+    columns twice or with a nested value. Whether the bytes of other values are UTF-8 is not checked.
+
+    :param request: how the chunk is read.
+    :param framing: of the format.
+    :param name: of the source, for messages.
+    """
+
+    def __init__(self, request: ReadRequest, framing: Framing, name: str) -> None:
+        self._columns = request.columns
+        self._known = None if request.known is None else request.known.union(request.columns)
+        self._objects = bool(request.columns) or request.known is not None or request.records
+        self._collect = request.on_bad == "collect"
+        self._framing = framing
+        self._name = name
+        self._getters = [attrgetter(f"c{number}") for number in range(len(self._columns))]
+        self._strings = self._decoder(str | None | msgspec.UnsetType, msgspec.UNSET)
+        self._scalars = self._decoder(msgspec.Raw, _ABSENT)
+        self._all_strings = True
+
+    def check(self, data: bytes, *, count: int | None, first: int, position: int, lead: bytes = b"") -> Slab:
+        """One slab.
+
+        :param data: records and what stands between them.
+        :param count: how many, if that is known already.
+        :param first: number of the first one in the chunk.
+        :param position: of the data in the source.
+        :param lead: what stands before the data and was not counted in its position.
+        :raises RowInvalid: a row is bad, and bad rows are not collected.
+        """
+        alike = self._alike(data)
+        if alike is not None and count in (None, alike[0]):
+            return Slab(self._framing, *alike, lead=lead, data=data)
+        return self._one_by_one(data, first, position, lead)
+
+    # --- many rows at once ----------------------------------------------------------------------------------
+
+    def _decoder(self, cell: Any, default: Any) -> msgspec.json.Decoder[Any]:
+        """Of an array of rows."""
+        if not self._objects:
+            return msgspec.json.Decoder(list[msgspec.Raw])
+        fields: list[Any] = [
+            (f"c{number}", cell, msgspec.field(name=column, default=default))
+            for number, column in enumerate(self._columns)
+        ]
+        fields += [
+            (f"o{number}", msgspec.Raw, msgspec.field(name=column, default=_ABSENT))
+            for number, column in enumerate(sorted((self._known or frozenset()).difference(self._columns)))
+        ]
+        row = msgspec.defstruct("Row", fields, forbid_unknown_fields=self._known is not None, gc=False)
+        return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
+
+    def _alike(self, data: bytes) -> tuple[int, Values] | None:
+        """How many rows there are, and their values; ``None`` where they must be looked at one by one."""
+        array = self._framing.array(data)
+        found: tuple[int, Values, list[int]] | None = None
+        if self._all_strings:
+            try:
+                found = self._string_values(self._strings.decode(array))
+            except msgspec.ValidationError:
+                self._all_strings = False
+            except _REFUSED:
+                return None
+        if found is None:
+            try:
+                found = self._scalar_values(self._scalars.decode(array))
+            except _REFUSED:
+                return None
+        if found is None:
+            return None
+        count, values, present = found
+        if self._columns:
+            if has_escaped_keys(data):
+                return None
+            for column, rows in zip(self._columns, present, strict=True):
+                key = plain_key(column)
+                # A key without escapes occurs in every row that has it. If there are no more occurrences than
+                # such rows, no row has it twice, and none of them is a value or a key further down.
+                if key is None or data.count(key) != rows:
+                    return None
+        return count, values
+
+    def _string_values(self, rows: list[Any]) -> tuple[int, Values, list[int]]:
+        values: Values = {}
+        present: list[int] = []
+        for column, get in zip(self._columns, self._getters, strict=True):
+            found = list(map(get, rows))
+            missing = found.count(msgspec.UNSET)
+            if missing:
+                found = [None if value is msgspec.UNSET else value for value in found]
+            values[column] = found
+            present.append(len(rows) - missing)
+        return len(rows), values, present
+
+    def _scalar_values(self, rows: list[Any]) -> tuple[int, Values, list[int]] | None:
+        values: Values = {}
+        present: list[int] = []
+        for column, get in zip(self._columns, self._getters, strict=True):
+            found = [bytes(get(row)) for row in rows]
+            if any(value[:1] in (b"{", b"[") for value in found):
+                return None
+            present.append(len(rows) - found.count(b""))
+            values[column] = [scalar_text(value) if value else None for value in found]
+        return len(rows), values, present
+
+    # --- one by one -----------------------------------------------------------------------------------------
+
+    def _one_by_one(self, data: bytes, first: int, position: int, lead: bytes) -> Slab:
+        pieces = self._framing.split(data)
+        offset = position + len(pieces.lead)
+        values: Values = {column: [] for column in self._columns}
+        bad: dict[int, BadRow] = {}
+        for row, (text, gap) in enumerate(zip(pieces.texts, pieces.gaps, strict=True)):
+            found = self._examine(text)
+            if isinstance(found, str):
+                if not self._collect:
+                    raise RowInvalid(
+                        f"{self._name}: row {first + row} of the chunk, at byte {offset}: {found}"
+                    )
+                bad[row] = BadRow(first + row, offset, text, found)
+            else:
+                for column, value in zip(self._columns, found, strict=True):
+                    values[column].append(value)
+            offset += len(text) + len(gap)
+        if lead:
+            pieces = replace(pieces, lead=lead)
+        if bad:
+            pieces = self._framing.without(pieces, bad)
+        return Slab(self._framing, len(pieces.texts), values, list(bad.values()), pieces=pieces)
+
+    def _examine(self, text: bytes) -> list[str | None] | str:
+        """The values of one row, or what is wrong with it."""
+        try:
+            single = len(self._scalars.decode(b"[%b]" % text)) == 1
+        except _REFUSED:
+            single = False
+        if not single and (wrong := self._wrong(text)) is not None:
+            return wrong
+        values: list[str | None] = []
+        for column in self._columns:
+            try:
+                cells = cells_of(text, column)
+                if len(cells) > 1:
+                    return f"the key {column!r} stands twice in it: which is meant?"
+                if cells and cells[0].nested:
+                    return f"the value of {column!r} is nested, and cannot be replaced"
+                values.append(scalar_text(text[cells[0].start : cells[0].end]) if cells else None)
+            except UnicodeDecodeError:
+                return f"a key, or the value of {column!r}, is not UTF-8"
+        return values
+
+    def _wrong(self, text: bytes) -> str | None:
+        """Why the parser refuses a row; ``None`` for reasons of its own."""
+        at = fault(text)
+        if at is not None:
+            return (
+                f"it is not valid JSON: byte {at} of it cannot stand there"
+                if at < len(text)
+                else "it is cut off"
+            )
+        if not self._objects:
+            return None
+        if text.lstrip(WHITE)[:1] != b"{":
+            return f"it is {_kind(text)}, not an object"
+        if self._known is not None:
+            try:
+                for member in members(text):
+                    if member.key not in self._known:
+                        return f"the key {member.key!r} is unknown: no column has this name"
+            except UnicodeDecodeError:
+                return "a key is not UTF-8"
+        return None
+
+
+def _kind(text: bytes) -> str:
+    kinds = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
+    return kinds.get(text.lstrip(WHITE)[:1], "a number")

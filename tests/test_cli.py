@@ -22,7 +22,7 @@ from chunkwise.core.dispatch.board import Board, snapshot
 from chunkwise.core.dispatch.staging import Staging
 from tests.support.dispatch import CHUNK, planned, processed, source
 from tests.support.faults import Faults
-from tests.support.files import HMAC, KEY, MAKERS, MAPPING, READERS, people
+from tests.support.files import HMAC, KEY, MAKERS, MAPPING, READERS
 from tests.support.s3 import S3
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -382,7 +382,8 @@ def test_a_wrong_command_line_is_2(arguments: tuple[str, ...], capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1048576", 1 << 20), ("150MiB", 157_286_400), ("1.5GB", 1_500_000_000), ("2 kib", 2048)]
+    ("text", "size"),
+    [("1048576", 1 << 20), ("150MiB", 157_286_400), ("1.5GB", 1_500_000_000), ("2 kib", 2048)],
 )
 def test_sizes_have_units(text: str, size: int) -> None:
     assert _size(text) == size

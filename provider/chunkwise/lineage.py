@@ -57,8 +57,8 @@ def collect_ingest(operator: Any, source_url: str, bucket: str, key: str) -> Non
 
 
 def dispatch_lineage(receipt: Mapping[str, Any]) -> Any:
-    """OpenLineage's facets of a finished dispatch: the source as input, the object with its row count and size
-    as output.
+    """OpenLineage's facets of a finished dispatch: the source as input, the object with its row count and
+    size as output.
 
     :param receipt: of the merge.
     :return: an ``OperatorLineage``, or ``None`` where Airflow's OpenLineage provider is not installed.

@@ -83,7 +83,9 @@ def s3_dispatch(
     more = {"plan": {}, "process": {}, "wait": {}, "merge": {}, **(task_args or {})}
     unknown = set(more) - {"plan", "process", "wait", "merge"}
     if unknown:
-        raise ValueError(f"task_args has {', '.join(sorted(unknown))}: the tasks are plan, process, wait, merge")
+        raise ValueError(
+            f"task_args has {', '.join(sorted(unknown))}: the tasks are plan, process, wait, merge"
+        )
     aws = {
         "aws_conn_id": aws_conn_id,
         "region_name": region_name,
@@ -98,7 +100,8 @@ def s3_dispatch(
         **aws,
     }
     target = {"target_key": target_key, "target_bucket": target_bucket}
-    with DispatchTaskGroup(group_id=group_id) as group:
+    group = DispatchTaskGroup(group_id=group_id)
+    with group:
         planned = PlanDispatchOperator(**{"task_id": "plan", **staged, **target, **plan, **more["plan"]})
         process = ProcessChunksOperator.partial(
             **{

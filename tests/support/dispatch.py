@@ -12,10 +12,12 @@ from airflow.sdk import DAG
 
 from chunkwise.core.dispatch.plan import plan_dispatch
 from chunkwise.core.dispatch.process import process_group
+from chunkwise.core.dispatch.settings import mapping_of
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.protect.protector import ProtectorSpec
 from tests.support.airflow import Ran
-from tests.support.files import MAKERS, people
+from tests.support.files import MAKERS, MAPPING, people
 from tests.support.s3 import S3
 
 Run = Callable[..., Ran]
@@ -56,6 +58,15 @@ def planned(s3: S3, key: str = "in/people.jsonl", **options: Any) -> Staging:
     )
     plan_dispatch(s3.client, Source(bucket=s3.bucket, key=key), config, staging)
     return staging
+
+
+def broken(s3: S3, **options: Any) -> Staging:
+    """Plan a dispatch with one record that no attempt can read; its staging directory."""
+    lines = source(s3).split(b"\n")
+    lines[150] = b"{"
+    s3.put("in/people.jsonl", b"\n".join(lines))
+    mapping = mapping_of(None, Source(bucket=s3.bucket, key=""), MAPPING)
+    return planned(s3, mode="exact", mapping=mapping, protector=ProtectorSpec(name="mask"), **options)
 
 
 def processed(staging: Staging, *groups: int) -> None:

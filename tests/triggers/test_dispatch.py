@@ -18,7 +18,7 @@ from chunkwise.core.dispatch.board import Board, snapshot
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ChunkFailed
 from chunkwise.triggers.dispatch import DispatchPartsTrigger
-from tests.support.dispatch import planned, processed, source
+from tests.support.dispatch import broken, planned, processed, source
 from tests.support.faults import FOREVER, Faults
 from tests.support.s3 import S3
 
@@ -131,13 +131,12 @@ def test_one_client_serves_all_polls(s3: S3, monkeypatch: pytest.MonkeyPatch, fa
 
 
 def test_a_failed_chunk_ends_the_wait_unless_it_is_tolerated(s3: S3) -> None:
-    lines = source(s3).split(b"\n")
-    lines[150] = b"{"
-    s3.put("in/people.jsonl", b"\n".join(lines))
-    staging = planned(s3, mode="exact")
+    staging = broken(s3)
     fail(staging)
     assert fire(trigger(staging))["status"] == "failed"
-    payload = fire(trigger(staging, tolerated_count=1), meanwhile=lambda: processed(staging, *others(staging)))
+    payload = fire(
+        trigger(staging, tolerated_count=1), meanwhile=lambda: processed(staging, *others(staging))
+    )
     assert payload["status"] == "failed"
     assert payload["counts"]["failed"] == 1
     assert payload["counts"]["done"] == payload["counts"]["total"] - 1

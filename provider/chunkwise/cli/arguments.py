@@ -51,14 +51,20 @@ def parser() -> argparse.ArgumentParser:
     _source_and_target(plan)
     _config(plan)
     plan.add_argument("--on-existing", choices=get_args(OnExisting), default="resume", help="default: resume")
-    plan.add_argument("--dry-run", action="store_true", help="write nothing: boundaries, requests and cost only")
+    plan.add_argument(
+        "--dry-run", action="store_true", help="write nothing: boundaries, requests and cost only"
+    )
     plan.add_argument("--reads-in-flight", type=_positive, default=8, metavar="N")
 
     process = _command(commands, "process", "process the chunks that are left, or some of them")
     _dispatch(process)
     which = process.add_mutually_exclusive_group()
-    which.add_argument("--group", type=_natural, action="append", metavar="N", help="only this group; repeatable")
-    which.add_argument("--chunk", type=_natural, action="append", metavar="N", help="only this chunk; repeatable")
+    which.add_argument(
+        "--group", type=_natural, action="append", metavar="N", help="only this group; repeatable"
+    )
+    which.add_argument(
+        "--chunk", type=_natural, action="append", metavar="N", help="only this chunk; repeatable"
+    )
     _work(process)
 
     merge = _command(commands, "merge", "prove the parts, put them together and publish the object")
@@ -76,8 +82,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="look again every so often (default: 2) until every chunk has reported",
     )
-    status.add_argument("--tolerated-count", type=_natural, default=0, metavar="N", help="chunks that may fail")
-    status.add_argument("--tolerated-share", type=float, default=0.0, metavar="SHARE", help="the same, 0 to 1")
+    status.add_argument(
+        "--tolerated-count", type=_natural, default=0, metavar="N", help="chunks that may fail"
+    )
+    status.add_argument(
+        "--tolerated-share", type=float, default=0.0, metavar="SHARE", help="the same, 0 to 1"
+    )
     status.add_argument("--no-rows", action="store_true", help="do not read done records: LIST only")
 
     resume = _command(commands, "resume", "process exactly what is missing, and merge")
@@ -120,7 +130,9 @@ def _source_and_target(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", help="s3://bucket/key")
     command.add_argument("target", help="s3://bucket/key")
     command.add_argument("--version-id", metavar="ID", help="of the source")
-    command.add_argument("--staging", metavar="URI", help="where staging directories stand; default: beside the source")
+    command.add_argument(
+        "--staging", metavar="URI", help="where staging directories stand; default: beside the source"
+    )
 
 
 def _dispatch(command: argparse.ArgumentParser) -> None:
@@ -138,7 +150,9 @@ def _config(command: argparse.ArgumentParser) -> None:
     group.add_argument("--output-options", type=_object, metavar="JSON")
     group.add_argument("--output-compression", choices=get_args(OutputCompression))
     group.add_argument("--mode", choices=get_args(Mode), help="default: assume, and let the merge prove it")
-    group.add_argument("--threshold-bytes", type=_size, metavar="SIZE", help="a smaller file is one chunk; default 250MiB")
+    group.add_argument(
+        "--threshold-bytes", type=_size, metavar="SIZE", help="a smaller file is one chunk; default 250MiB"
+    )
     group.add_argument("--chunk-bytes", type=_size, metavar="SIZE", help="default 150MiB")
     group.add_argument("--groups", type=_positive, metavar="N", help="default 64")
     group.add_argument("--batch-rows", type=_positive, metavar="N", help="default 100000")
@@ -150,17 +164,24 @@ def _config(command: argparse.ArgumentParser) -> None:
         help="columns to protect; default: the mapping.json on S3 that is nearest to the source",
     )
     group.add_argument(
-        "--protector", type=_object, metavar="JSON", help='e.g. {"name": "hmac", "secret": "key"}; holds no secret'
+        "--protector",
+        type=_object,
+        metavar="JSON",
+        help='e.g. {"name": "hmac", "secret": "key"}; holds no secret',
     )
     group.add_argument("--rejects", type=_object, metavar="JSON", help='e.g. {"max_records": 10}')
     group.add_argument("--deadline-seconds", type=_seconds, metavar="N", help="default 3600")
     group.add_argument("--on-exists", choices=get_args(OnExists), default="replace", help="default: replace")
     group.add_argument("--metadata", type=_object, default={}, metavar="JSON", help="of the target")
-    group.add_argument("--extra-args", type=_object, default={}, metavar="JSON", help="of the S3 calls on the target")
+    group.add_argument(
+        "--extra-args", type=_object, default={}, metavar="JSON", help="of the S3 calls on the target"
+    )
 
 
 def _work(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--in-flight", type=_positive, default=1, metavar="N", help="chunks at once; default 1")
+    command.add_argument(
+        "--in-flight", type=_positive, default=1, metavar="N", help="chunks at once; default 1"
+    )
     _secrets(command)
 
 
@@ -175,7 +196,9 @@ def _secrets(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--secret-env", type=_pair, action="append", default=[], metavar="NAME=VARIABLE", help="in a variable"
     )
-    group.add_argument("--secret-file", type=_pair, action="append", default=[], metavar="NAME=FILE", help="in a file")
+    group.add_argument(
+        "--secret-file", type=_pair, action="append", default=[], metavar="NAME=FILE", help="in a file"
+    )
 
 
 # --- values -------------------------------------------------------------------------------------------------

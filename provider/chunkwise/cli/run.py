@@ -117,16 +117,21 @@ def _plan(call: _Call) -> int:
 
 
 def _plan_lines(plan: Plan, found: dict[str, Any], cost: Estimate) -> list[str]:
-    how = "would be cut" if found["dry_run"] else "was planned before and goes on" if found["resumed"] else "is cut"
+    how = (
+        "would be cut"
+        if found["dry_run"]
+        else "was planned before and goes on"
+        if found["resumed"]
+        else "is cut"
+    )
+    size = f"{plan.source.size / MiB:,.1f} MiB of {plan.format}"
     lines = [
-        f"{plan.source.uri} ({plan.source.size / MiB:,.1f} MiB of {plan.format}) {how}:"
-        f" {plan.chunks} chunks in {plan.groups} groups",
-        f"  largest chunk    {cost.largest_chunk / MiB:,.1f} MiB",
+        f"{plan.source.uri} ({size}) {how}: {plan.chunks} chunks in {plan.groups} groups",
+        f"  largest chunk    {cost.largest_chunk / MiB:,.1f} MiB, {cost.seconds_per_chunk:,.1f} s on Lambda",
         f"  boundaries       {'exact' if plan.exact else 'assumed, the merge proves them'}",
         f"  read for it      {found['requests']} requests, {found['bytes_read']:,} bytes",
-        f"  on Lambda        {cost.gb_seconds:,.0f} GB-seconds, ${cost.lambda_dollars:,.4f};"
-        f" {cost.seconds_per_chunk:,.1f} s for the largest chunk",
-        f"  S3 requests      {cost.read_requests:,} reads, {cost.write_requests:,} writes, ${cost.s3_dollars:,.4f}",
+        f"  on Lambda        {cost.gb_seconds:,.0f} GB-seconds, ${cost.lambda_dollars:,.4f}",
+        f"  S3 requests      {cost.read_requests:,} GET, {cost.write_requests:,} PUT, ${cost.s3_dollars:,.4f}",
         f"  output           {found['target']}",
     ]
     if not found["dry_run"]:
@@ -152,7 +157,9 @@ def _process(call: _Call) -> int:
             "rows_out": sum(one.rows_out for one in done),
             "rejected": sum(one.rejected for one in done),
         }
-        call.show(found, [f"{found['chunks']} chunks: {found['rows_in']:,} rows in, {found['rows_out']:,} out"])
+        call.show(
+            found, [f"{found['chunks']} chunks: {found['rows_in']:,} rows in, {found['rows_out']:,} out"]
+        )
         return DONE
     groups = given.group or range(plan.groups)
     _check_numbers("group", groups, plan.groups)
@@ -164,13 +171,11 @@ def _process(call: _Call) -> int:
     ]
     names = ("chunks", "done_before", "doubtful", "rows_in", "rows_out", "rejected", "bytes_in", "bytes_out")
     found = {name: sum(receipt[name] for receipt in receipts) for name in names}
-    call.show(
-        found,
-        [
-            f"{found['chunks']} chunks processed, {found['done_before']} were done before:"
-            f" {found['rows_in']:,} rows in, {found['rows_out']:,} out, {found['rejected']:,} put aside"
-        ],
+    line = (
+        f"{found['chunks']} chunks processed, {found['done_before']} were done before:"
+        f" {found['rows_in']:,} rows in, {found['rows_out']:,} out, {found['rejected']:,} put aside"
     )
+    call.show(found, [line])
     return DONE
 
 
@@ -249,10 +254,8 @@ def _verify(call: _Call) -> int:
         call.client, source, target, call.config(source, target, protects=False), rejected=call.given.rejected
     )
     verdict = "agree" if found.ok else "DIFFER"
-    lines = [
-        f"source and output {verdict}: {found.source_rows:,} rows in, {found.output_rows:,} out,"
-        f" {len(found.columns)} columns compared"
-    ]
+    rows = f"{found.source_rows:,} rows in, {found.output_rows:,} out"
+    lines = [f"source and output {verdict}: {rows}, {len(found.columns)} columns compared"]
     if found.differing:
         lines.append(f"  values differ in {', '.join(found.differing)}")
     call.show(found.to_json(), lines)
@@ -402,12 +405,14 @@ class _Call:
 
     def show(self, found: dict[str, Any], lines: Sequence[str]) -> None:
         """The result, on standard output."""
-        sys.stdout.write(f"{json.dumps(found)}\n" if self.given.json else "".join(f"{line}\n" for line in lines))
+        sys.stdout.write(
+            f"{json.dumps(found)}\n" if self.given.json else "".join(f"{line}\n" for line in lines)
+        )
         sys.stdout.flush()
 
 
 class _Stopping:
-    """SIGINT and SIGTERM end the work soon, wherever it is: threads are asked, the main thread is interrupted."""
+    """SIGINT and SIGTERM end the work soon: threads are asked, the main thread is interrupted."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -418,7 +423,9 @@ class _Stopping:
         return self._asked
 
     def __enter__(self) -> _Stopping:
-        with contextlib.suppress(ValueError):  # not the main thread: who calls us there has handlers of its own
+        with contextlib.suppress(
+            ValueError
+        ):  # not the main thread: who calls us there has handlers of its own
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._stop)
         return self

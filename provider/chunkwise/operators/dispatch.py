@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import msgspec
 from airflow.sdk import conf
@@ -38,7 +38,7 @@ Compute = Literal["worker"]
 
 #: what each operator of a dispatch needs to find its staging directory
 STAGED: Final = ("s3_bucket", "s3_key", "staging_uri", "staging_extra_args")
-#: boundaries that a dry run writes to the log
+#: boundaries that a preview writes to the log
 _SHOWN: Final = 20
 #: seconds between two lines of progress of a group
 _PROGRESS_SECONDS: Final = 5.0
@@ -89,7 +89,7 @@ class StagedOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's
 
 
 class PlanDispatchOperator(StagedOperator):
-    """Cut an object on S3 into chunks on record boundaries, and return a short list of groups to map over.
+    """Cut an object on S3 into chunks on record boundaries; return a short list of groups to map over.
 
     The plan reads metadata and a small window near each cut, whatever the size of the file; nothing is
     transformed. It is written to the staging directory, with one manifest per chunk, and pins the source by
@@ -97,7 +97,7 @@ class PlanDispatchOperator(StagedOperator):
 
     **Return value.** The numbers of the groups that the chunks are shared out to, ``[0, 1, ... 63]``: never
     the chunks, for every mapped task pulls the whole list. 9,999 chunks need no more tasks than 64 do. The
-    XCom ``summary`` has the counts, the staging directory and an estimate of cost. A dry run writes nothing
+    XCom ``summary`` has the counts, the staging directory and an estimate of cost. A preview writes nothing
     and returns ``[]``, so that the tasks mapped over it, and those after them, are skipped.
 
     **Again.** A second run goes on with the dispatch that it finds if source and config are still the same;
@@ -105,8 +105,8 @@ class PlanDispatchOperator(StagedOperator):
 
     **Environment.** Where a parameter is ``None``, the worker's variables count, with S3 Protector's names
     and ranges: ``LARGE_FILE_DISPATCH_THRESHOLD_BYTES``, ``LARGE_FILE_CHUNK_SIZE_BYTES``, ``FILE_CHUNK_SIZE``,
-    ``OUTPUT_FILE_FORMAT``, ``OUTPUT_FILE_COMPRESSION_TYPE``. Parameters may be smaller. A ``mapping.json`` may
-    set sizes for its folder, which win.
+    ``OUTPUT_FILE_FORMAT``, ``OUTPUT_FILE_COMPRESSION_TYPE``. Parameters may be smaller. A ``mapping.json``
+    may set sizes for its folder, which win.
 
     :param s3_key: see :class:`StagedOperator`, as for the other parameters that are not listed here.
     :param target_key: key of the object that is written, or a whole ``s3://bucket/key``. (templated)
@@ -145,7 +145,7 @@ class PlanDispatchOperator(StagedOperator):
     :param extra_args: more arguments of the S3 calls that write the target. (templated)
     :param on_existing: there is a dispatch in the staging directory: ``"resume"`` it, ``"restart"`` or
         ``"fail"``. (templated)
-    :param dry_run: plan and estimate only. (templated)
+    :param preview: plan and estimate only. (templated)
     :param reads_in_flight: ranged reads at once.
     """
 
@@ -170,7 +170,7 @@ class PlanDispatchOperator(StagedOperator):
         "metadata",
         "extra_args",
         "on_existing",
-        "dry_run",
+        "preview",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("options", "output_options", "mapping", "protector", "rejects", "metadata", "extra_args"), "json"
@@ -207,7 +207,7 @@ class PlanDispatchOperator(StagedOperator):
         metadata: Mapping[str, str] | None = None,
         extra_args: Mapping[str, Any] | None = None,
         on_existing: OnExisting = "resume",
-        dry_run: bool | str = False,
+        preview: bool | str = False,
         reads_in_flight: int = 8,
         **kwargs: Any,
     ) -> None:
@@ -241,7 +241,7 @@ class PlanDispatchOperator(StagedOperator):
         self.metadata = metadata
         self.extra_args = extra_args
         self.on_existing = on_existing
-        self.dry_run = dry_run
+        self.preview = preview
         self.reads_in_flight = reads_in_flight
 
     def execute(self, context: Context) -> list[int]:
@@ -252,7 +252,7 @@ class PlanDispatchOperator(StagedOperator):
         """
         with permanent_fails_at_once():
             check_choices(self, on_existing=OnExisting)
-            dry_run = _flag("dry_run", self.dry_run)
+            preview = _flag("preview", self.preview)
             client = self.hook.conn
             staging = self.staging()
             source = source_of(self.s3_bucket, self.s3_key or "", self.version_id)
@@ -272,22 +272,20 @@ class PlanDispatchOperator(StagedOperator):
                 config,
                 staging,
                 on_existing=self.on_existing,
-                write=not dry_run,
+                write=not preview,
                 reads_in_flight=self.reads_in_flight,
             )
         summary = _summary(planned, staging)
-        self._log(planned, summary, staging, dry_run=dry_run)
+        self._log(planned, summary, staging, preview=preview)
         context["ti"].xcom_push(key="summary", value=summary)
-        return [] if dry_run else list(range(planned.plan.groups))
+        return [] if preview else list(range(planned.plan.groups))
 
     def _parameters(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _CONFIG}
 
-    def _log(
-        self, planned: Planned, summary: dict[str, Any], staging: Staging, *, dry_run: bool
-    ) -> None:
+    def _log(self, planned: Planned, summary: dict[str, Any], staging: Staging, *, preview: bool) -> None:
         plan, cost = planned.plan, summary["estimate"]
-        what = "dry run of" if dry_run else "resuming" if planned.resumed else "planned"
+        what = "preview of" if preview else "resuming" if planned.resumed else "planned"
         self.log.info(
             "%s %s: %d chunks of at most %.1f MiB in %d groups, %s boundaries, %d requests, %.2f MB read; %s",
             what,
@@ -300,7 +298,7 @@ class PlanDispatchOperator(StagedOperator):
             planned.bytes_read / 1e6,
             staging.uri,
         )
-        if dry_run:
+        if preview:
             positions = [boundary.position for boundary in plan.boundaries]
             more = f" ... {positions[-1]}" if len(positions) > _SHOWN else ""
             self.log.info("boundaries: %s%s", " ".join(map(str, positions[:_SHOWN])), more)
@@ -405,7 +403,7 @@ class ProcessChunksOperator(StagedOperator):
 
 
 class MergePartsOperator(StagedOperator):
-    """Prove that the parts are the whole source, put them together on the server side, and publish one object.
+    """Prove that the parts are the whole source, and publish them as one object, copied by S3 itself.
 
     **Delivery.** The object appears by one conditional request, or not at all. Of two merges at once one
     publishes, and the other returns that it was done. On any error the staging directory stays, and the next
@@ -630,8 +628,8 @@ def _check_map_length(groups: int) -> None:
     limit = conf.getint("core", "max_map_length", fallback=1024)
     if groups > limit:
         raise ConfigError(
-            f"groups is {groups}, and Airflow maps over at most {limit} ([core] max_map_length): choose fewer;"
-            " a group has any number of chunks"
+            f"groups is {groups}, and Airflow maps over at most {limit} ([core] max_map_length): choose"
+            " fewer; a group has any number of chunks"
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, S3Hook, aws_template_fields
@@ -27,9 +27,9 @@ _NAMED = 5
 class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
     """Wait until every chunk of a dispatch has reported, wherever the chunks are processed.
 
-    A poll is one LIST per 1,000 chunks (at ten seconds and $0.005 for 1,000 LISTs: 4 cents a day), and one GET
-    for each chunk that became done if rows are counted. The log has a line per poll: chunks by state, bytes,
-    rows, seconds left.
+    A poll is one LIST per 1,000 chunks (at ten seconds and $0.005 for 1,000 LISTs: 4 cents a day), and one
+    GET for each chunk that became done if rows are counted. The log has a line per poll: chunks by state,
+    bytes, rows, seconds left.
 
     It returns the counts (``pending``, ``running``, ``done``, ``doubtful``, ``failed``, ``lost``, ``total``,
     ``bytes_done``, ``bytes_total``, ``rows``), the same ones in deferrable and in poke mode. It fails at once
@@ -48,7 +48,7 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
     :param tolerated_count: chunks that may fail or be lost while the others are still waited for.
     :param tolerated_share: the same as a share of all chunks, 0 to 1; the larger of both counts.
     :param count_rows: whether done records are read, for the number of rows.
-    :param deferrable: default: ``[operators] default_deferrable``, and ``True`` where that is not set.
+    :param deferrable: ``False`` to wait in the worker, which costs a worker slot for as long as it takes.
     :param poke_interval: seconds between two polls, in both modes.
     :param retries: see above.
     """
@@ -69,7 +69,7 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
         tolerated_count: int = 0,
         tolerated_share: float = 0.0,
         count_rows: bool = True,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=True),
+        deferrable: bool = True,
         poke_interval: timedelta | float = 10.0,
         retries: int = 1,
         **kwargs: Any,
@@ -101,6 +101,9 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
             raise
         if found.is_done:
             return found.xcom_value
+        return self._defer()
+
+    def _defer(self) -> NoReturn:
         staging = self.staging()
         self.defer(
             trigger=DispatchPartsTrigger(
@@ -119,7 +122,6 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),
         )
-        return None
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - the signature is Airflow's
         """Look once."""
@@ -135,7 +137,11 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
                 raise _failure(staging, board)
         return PokeReturnValue(verdict == "done", board.counts.to_json() if verdict == "done" else None)
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, int]:  # noqa: ARG002
+    def execute_complete(
+        self,
+        context: Context,  # noqa: ARG002 - the signature is Airflow's
+        event: dict[str, Any] | None = None,
+    ) -> dict[str, int]:
         """Go on after the trigger's event.
 
         :raises AirflowFailException: as :meth:`execute`.

@@ -20,7 +20,7 @@ from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, is_passing
 from chunkwise.core.storage.objects import Listed
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
-_ERRORS: Final = (*BODY_ERRORS, BrokenAnswer)
+_ERRORS: Final[tuple[type[Exception], ...]] = (*BODY_ERRORS, BrokenAnswer)
 #: polls in a row that may fail for a reason that passes, before the task is asked to look after it
 _FAILED_POLLS: Final = 5
 
@@ -200,4 +200,3 @@ def _time_of(page: Mapping[str, Any]) -> datetime | None:
         return parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-

@@ -34,12 +34,20 @@ def test_the_environment_has_the_names_of_s3_protector():
         "OUTPUT_FILE_COMPRESSION_TYPE": "GZIP",
     }
     config = config_of(TARGET, {}, environ)
-    assert (config.threshold_bytes, config.chunk_bytes, config.batch_rows) == (200_000_000, 104_857_600, 5_000)
+    assert (config.threshold_bytes, config.chunk_bytes, config.batch_rows) == (
+        200_000_000,
+        104_857_600,
+        5_000,
+    )
     assert (config.output_format, config.output_compression) == ("jsonl", "gzip")
 
 
 def test_an_empty_threshold_is_off_and_other_empty_variables_are_not_set():
-    environ = {"LARGE_FILE_DISPATCH_THRESHOLD_BYTES": "", "LARGE_FILE_CHUNK_SIZE_BYTES": "", "OUTPUT_FILE_FORMAT": ""}
+    environ = {
+        "LARGE_FILE_DISPATCH_THRESHOLD_BYTES": "",
+        "LARGE_FILE_CHUNK_SIZE_BYTES": "",
+        "OUTPUT_FILE_FORMAT": "",
+    }
     assert from_environment(environ) == {"threshold_bytes": None}
     assert config_of(TARGET, {}, environ).threshold_bytes is None
 

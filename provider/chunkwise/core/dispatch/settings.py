@@ -19,7 +19,7 @@ from chunkwise.core.units import GiB
 #: ``mapping="auto"``: the ``mapping.json`` beside the source, or in the nearest folder above it
 AUTO: Final = "auto"
 
-# Name, field and range of the variables of S3 Protector. Its limits are in MB and GB: both readings are let in.
+# Name, field and range of S3 Protector's variables. Its limits are in MB and GB: both readings are let in.
 _SIZES: Final = (
     ("LARGE_FILE_DISPATCH_THRESHOLD_BYTES", "threshold_bytes", 100_000_000, 100 * GiB),
     ("LARGE_FILE_CHUNK_SIZE_BYTES", "chunk_bytes", 100_000_000, 10 * GiB),

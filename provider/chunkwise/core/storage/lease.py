@@ -188,7 +188,6 @@ class Lease:
                 if found is None:
                     continue  # released in between
                 self._check_expired(found)
-                started = time.monotonic()
                 try:
                     etag = self._put(found.etag)
                 except ObjectChanged:

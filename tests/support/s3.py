@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -120,11 +122,18 @@ class S3:
         self._own.delete_bucket(Bucket=self.bucket)
 
 
-@pytest.fixture(scope="session")
-def moto_s3() -> Iterator[str]:
-    """The endpoint URL of moto's server, in a process of its own for the whole run."""
+@contextmanager
+def moto_server(**environment: str) -> Iterator[str]:
+    """Moto's server in a process of its own; its endpoint URL.
+
+    :param environment: settings of moto.
+    """
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -136,6 +145,13 @@ def moto_s3() -> Iterator[str]:
             server.wait(timeout=5)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[str]:
+    """The endpoint URL of moto's server, the same for the whole run."""
+    with moto_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -233,8 +233,8 @@ def _evenly(start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
 #
 # From left to right, a state is a segment whose copy was begun, what it cost so far, and how much its start
 # has given: of two states of the same segment the one with less of both is better. Of three segments that
-# could be copied no best solution uploads all in one gap, as the middle one has enough to both its sides to be
-# copied whole: so each state follows upon one of the last three.
+# could be copied no best solution uploads all in one gap, as the middle one has enough to both its sides to
+# be copied whole: so each state follows upon one of the last three.
 
 _WINDOW: Final = 3
 

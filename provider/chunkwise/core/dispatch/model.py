@@ -276,5 +276,6 @@ class MergeReceipt(_Value, frozen=True):
     version: int = VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return {name: value for name, value in msgspec.to_builtins(self).items() if name != "version"}
+        """A plain dictionary with every field, also those that have their default."""
+        fields = msgspec.structs.asdict(self)
+        return {name: msgspec.to_builtins(value) for name, value in fields.items() if name != "version"}

@@ -18,6 +18,7 @@ from chunkwise.core.errors import (
     SourceChanged,
     UnsupportedSource,
 )
+from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.units import KiB
 from tests.core.dispatch.driver import Job
 
@@ -178,7 +179,7 @@ def test_a_column_that_the_mapping_leaves_out_is_an_error(s3):
     mapping = {"columns": {"n": {"operation": "protect", "data_element": "number"}}, "ignored-columns": []}
     s3.put("mapping.json", json.dumps(mapping).encode())
     found = load_mapping(s3.client, s3.bucket, "big.jsonl")
-    job = Job(s3, "big.jsonl", mapping=found, protector={"name": "mask"})
+    job = Job(s3, "big.jsonl", mapping=found, protector=ProtectorSpec(name="mask"))
     with pytest.raises(MappingError, match="text"):
         job.plan()
 

@@ -162,10 +162,11 @@ def test_small_and_empty_files_come_out_as_they_were(s3, name, data, chunk_bytes
 
 
 def test_a_chunk_that_fails_leaves_the_others_done_and_publishes_nothing(s3):
-    lines = as_jsonl(people(300)).split(b"\n")
+    lines = as_jsonl(wide(300)).split(b"\n")
     lines[150] = b'{"id": "00150", "unknown": 1}'
     s3.put("big.jsonl", b"\n".join(lines))
-    job = Job(s3, "big.jsonl", chunk_bytes=2 * KiB, mapping=MAPPING, protector=HMAC, groups=1, mode="exact")
+    options = {"mapping": MAPPING, "protector": HMAC, "groups": 1, "mode": "exact"}
+    job = Job(s3, "big.jsonl", chunk_bytes=64 * KiB, **options)
     job.secrets = {"key": "a key of thirty-two bytes or more"}
     plan = job.plan()
     with pytest.raises(ChunkFailed, match=r"1 of \d+ chunks failed; .*'?unknown"):
@@ -183,7 +184,7 @@ def test_a_chunk_that_fails_leaves_the_others_done_and_publishes_nothing(s3):
 def test_bad_rows_are_put_aside_within_limits(s3, name):
     data = bad_rows(name)
     s3.put(f"big.{name}", data)
-    options = {"chunk_bytes": 2 * KiB, "mapping": MAPPING, "protector": HMAC}
+    options = {"chunk_bytes": 64 * KiB, "mapping": MAPPING, "protector": HMAC}
     job = Job(s3, f"big.{name}", **options, rejects=Rejects(max_records=2))
     job.secrets = {"key": "a key of thirty-two bytes or more"}
     receipt = job.run()
@@ -248,14 +249,19 @@ def test_groups_share_the_chunks_out_and_a_second_run_does_only_what_is_left(s3)
     assert process_group(s3.client, job.staging, 1).chunks == 0
 
 
+def wide(rows: int) -> list[dict]:
+    """So wide that a look at the head of the file does not see all of them."""
+    return [{**row, "note": "plain " * 300} for row in people(rows)]
+
+
 def bad_rows(name: str) -> bytes:
-    rows = people(300)
+    rows = wide(300)
     if name == "csv":
-        lines = as_csv([{**row, "note": "plain"} for row in rows]).split(b"\r\n")
-        lines[100] = b"00100,too,many,fields"
+        lines = as_csv(rows).split(b"\r\n")
+        lines[150] = b"00150,too,many,fields"
         lines[200] = b"00200"
         return b"\r\n".join(lines)
-    rows[100]["extra"] = 1
+    rows[150]["extra"] = 1
     rows[200]["another"] = "00"
     return MAKERS[name](rows)
 

@@ -42,6 +42,7 @@ SOURCE_ETAG: Final = "chunkwise-source-etag"
 
 #: rounds of "process again what does not hold"
 _ROUNDS: Final = 4
+_LEASE_TTL: Final = 60.0
 _LEASE_WAIT: Final = 600.0
 _LEASE_POLL: Final = 2.0
 
@@ -283,7 +284,12 @@ class _WaitedLease:
         deadline = time.monotonic() + _LEASE_WAIT
         while True:
             lease = Lease(
-                self._client, self._staging.bucket, self._staging.lock_key, owner=self._owner, run=self._run
+                self._client,
+                self._staging.bucket,
+                self._staging.lock_key,
+                owner=self._owner,
+                run=self._run,
+                ttl=_LEASE_TTL,
             )
             try:
                 self._lease = lease.__enter__()

@@ -18,6 +18,7 @@ from dev.localstack import LocalStack
 from dev.sample_api import SampleApi
 from tests.support.airflow import DAGS, Ran, load_dag
 from tests.support.airflow_env import EXAMPLES_BUCKET
+from tests.support.files import KEY, MAKERS, MAPPING, READERS, people
 from tests.support.services import remove_bucket
 from tests.transfers.support import keys, records
 
@@ -94,6 +95,45 @@ def test_the_ingest_among_other_tasks(api: SampleApi, run_dag: Run) -> None:
     assert all(count == 2 * counts[gene] for gene, count in found.items())
 
 
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_a_large_file(
+    run_dag: Run, localstack: LocalStack, ls_bucket: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Started by hand with its parameters: equal tokens in place of equal values, the rest as it was."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", localstack.connection)
+    monkeypatch.setenv("AIRFLOW_CONN_CHUNKWISE_TOKENS", json.dumps({"conn_type": "generic", "password": KEY}))
+    s3 = localstack.client("s3")
+    rows = people(400)
+    s3.put_object(Bucket=ls_bucket, Key=f"incoming/people.{name}", Body=MAKERS[name](rows))
+    s3.put_object(Bucket=ls_bucket, Key="mapping.json", Body=json.dumps(MAPPING).encode())
+    dag = load_dag("large_file_dispatch.py", "large_file_dispatch")
+    target = f"s3://{ls_bucket}/protected/people.{name}"
+    ran = run_dag(
+        dag,
+        conf={
+            "key": f"incoming/people.{name}",
+            "target": target,
+            "chunk_bytes": 4_000,
+            "threshold_bytes": 0,
+        },
+    )
+    assert ran.state == "success", ran.states
+    receipt = ran.returned("protect.merge")
+    assert receipt["chunks"] > 2
+    assert ran.events == {f"s3://{ls_bucket}/protected": [receipt]}
+    assert ran.returned("report").startswith(f"{target}: 400 rows")
+    landed = READERS[name](s3.get_object(Bucket=ls_bucket, Key=f"protected/people.{name}")["Body"].read())
+    tokens = {before["name"]: after["name"] for before, after in zip(rows, landed, strict=True)}
+    assert landed == [{**row, "name": tokens[row["name"]]} for row in rows]
+    assert len(set(tokens.values())) == 97
+    assert not set(tokens) & set(tokens.values())
+    assert keys(localstack, ls_bucket) == [
+        f"incoming/people.{name}",
+        "mapping.json",
+        f"protected/people.{name}",
+    ]
+
+
 def test_reading_the_dags_makes_no_connection() -> None:
     """Airflow reads DAG files every few seconds: nothing in them may ask a server."""
     script = """
@@ -106,7 +146,7 @@ for file in sys.argv[1:]:
     runpy.run_path(file)
 """
     files = [str(file) for file in sorted(DAGS.glob("*.py"))]
-    assert len(files) == 2
+    assert len(files) == 3
     done = subprocess.run(
         [sys.executable, "-c", script, *files],
         env=dict(os.environ),

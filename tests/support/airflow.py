@@ -50,13 +50,19 @@ def airflow_db() -> None:
 
 @pytest.fixture
 def run_dag(airflow_db: None) -> Callable[..., Ran]:
-    """Run a DAG from start to end: ``run_dag(dag, logical_date=..., events=...)``."""
+    """Run a DAG from start to end: ``run_dag(dag, logical_date=..., consume=..., conf=...)``."""
 
-    def run(dag: Any, *, logical_date: datetime | None = None, consume: bool = False) -> Ran:
+    def run(
+        dag: Any,
+        *,
+        logical_date: datetime | None = None,
+        consume: bool = False,
+        conf: dict[str, Any] | None = None,
+    ) -> Ran:
         if Path(dag.fileloc).parent != DAGS:
             _make_known(dag)
         with _consuming(dag) if consume else _nothing():
-            dag_run = dag.test(logical_date=logical_date)
+            dag_run = dag.test(logical_date=logical_date, run_conf=conf)
         return _result(dag_run)
 
     return run

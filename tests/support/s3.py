@@ -90,7 +90,7 @@ class S3:
 
     def has(self, key: str) -> bool:
         """Whether there is an object."""
-        return key in self.keys()  # noqa: SIM118 - not a dictionary
+        return key in self.keys()
 
     def open_uploads(self) -> list[str]:
         """The ids of all open multipart uploads of the bucket."""

@@ -1,0 +1,151 @@
+"""Some rows of a row group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+
+from chunkwise.core.errors import ConfigError, RowInvalid, SchemaMismatch
+from chunkwise.core.formats.model import BadRow
+from chunkwise.core.formats.parquet.texts import json_texts, texts
+
+if TYPE_CHECKING:
+    from chunkwise.core.formats.parquet.reader import Stretch
+
+
+def is_replaceable(kind: pa.DataType) -> bool:
+    """Whether values of a type can be replaced by texts."""
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+class ParquetBatch:
+    """Rows of one stretch of a row group.
+
+    :param stretch: it.
+    :param table: the columns that were asked for.
+    :param rows: in the batch.
+    :param first: number in the chunk of the first row.
+    :param last: whether the stretch ends with this batch.
+    """
+
+    bad: Sequence[BadRow] = ()
+
+    def __init__(
+        self, stretch: Stretch, table: pa.Table | None, rows: int, first: int, *, last: bool
+    ) -> None:
+        self.stretch = stretch
+        self.rows = rows
+        self.first = first
+        self.last = last
+        self._table = table
+        #: columns of which a value was replaced
+        self.changed: set[str] = set()
+
+    @property
+    def decoded(self) -> bool:
+        """Whether columns were asked for."""
+        return self._table is not None
+
+    @property
+    def table(self) -> pa.Table:
+        """The columns that were asked for, with what was replaced in them."""
+        assert self._table is not None
+        return self._table
+
+    def values(self, column: str) -> list[str | None]:
+        """See :class:`~chunkwise.core.formats.model.Batch`; nested values come as JSON.
+
+        :raises RowInvalid: a string of the column is no UTF-8.
+        """
+        return self._texts(column)
+
+    def replace(self, column: str, values: Sequence[str | None]) -> None:
+        """See :class:`~chunkwise.core.formats.model.Batch`.
+
+        :raises SchemaMismatch: the column is not of a string or binary type.
+        """
+        array = self._array(column)
+        old = self._texts(column)
+        if len(values) != len(old):
+            raise ConfigError(f"column {column!r}: {len(values)} values for {len(old)} rows")
+        if all(new is None or new == text for new, text in zip(values, old)):
+            return
+        kind = array.type
+        if not is_replaceable(kind):
+            raise SchemaMismatch(
+                f"column {column!r} of {self.stretch.name} is of type {kind}: its values cannot be replaced by"
+                " texts. Leave it alone (ignored-columns), or write the file with a string column"
+            )
+        kept = [text if new is None else new for new, text in zip(values, old)]
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            data = [None if text is None else text.encode("utf-8", "surrogateescape") for text in kept]
+            replaced = pa.array(data, kind)
+        else:
+            replaced = pa.array(kept, kind)
+        table = self.table
+        index = table.schema.get_field_index(column)
+        self._table = table.set_column(index, table.schema.field(index), replaced)
+        self.changed.add(column)
+
+    def records(self) -> list[bytes]:
+        """See :class:`~chunkwise.core.formats.model.Batch` and :func:`json_texts`."""
+        table = self.table
+        names = [msgspec.json.encode(name).decode() + ":" for name in table.column_names]
+        columns = []
+        for name in table.column_names:
+            try:
+                columns.append(json_texts(self._array(name)))
+            except UnicodeDecodeError:
+                raise self._not_utf8(name) from None
+        if not columns:
+            return [b"{}"] * self.rows
+        return [
+            ("{" + ",".join([name + value for name, value in zip(names, row)]) + "}").encode()
+            for row in zip(*columns)
+        ]
+
+    def _array(self, column: str) -> pa.Array:
+        table = self.table
+        index = table.schema.get_field_index(column)
+        if index < 0:
+            raise ConfigError(f"{self.stretch.name} has no column {column!r}, or several, or it was not asked for")
+        array = table.column(index).combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+        return array
+
+    def _texts(self, column: str) -> list[str | None]:
+        try:
+            return texts(self._array(column))
+        except UnicodeDecodeError:
+            raise self._not_utf8(column) from None
+
+    def _not_utf8(self, column: str) -> RowInvalid:
+        array = self._array(column)
+        for position in range(len(array)):
+            try:
+                array[position].as_py()
+            except UnicodeDecodeError:
+                return RowInvalid(
+                    f"{self.stretch.name}: row {self.first + position} of the chunk: column {column!r} is a string"
+                    " that is no UTF-8"
+                )
+        return RowInvalid(f"{self.stretch.name}: column {column!r} has a string that is no UTF-8")
+
+
+def slices(table: pa.Table, limit: int) -> list[pa.Table]:
+    """A table in pieces of at most so many bytes; one larger row is a piece of its own."""
+    if table.num_rows <= 1 or table.nbytes <= 2 * limit:
+        return [table]
+    half = table.num_rows // 2
+    return [*slices(table.slice(0, half), limit), *slices(table.slice(half), limit)]
+
+

@@ -1,0 +1,270 @@
+"""Writing one column anew, as its source had it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chunkwise.core.formats.parquet import thrift
+from chunkwise.core.formats.parquet.assembly import Index, shift_chunk
+from chunkwise.core.formats.parquet.merging import merge_column_indexes, merge_metas, merge_offset_indexes
+from chunkwise.core.formats.parquet.metadata import (
+    MAGIC,
+    TRAILER,
+    Chunk,
+    Field,
+    Footer,
+    Leaf,
+    Meta,
+    columns_of,
+    data_range,
+    fields_of,
+    footer_bytes,
+    index_range,
+    parse_footer,
+    pruned,
+)
+from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
+from chunkwise.core.units import MiB
+
+#: CompressionCodec of parquet.thrift; LZO, which nobody writes any more, and LZ4, which is read in two ways, become
+#: their successors
+_CODECS: Final = {
+    0: "none", 1: "snappy", 2: "gzip", 3: "snappy", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"
+}  # fmt: skip
+_DICTIONARY_ENCODINGS: Final = frozenset({2, 8})
+_DATA_PAGE_V2: Final = 3
+_INT96: Final = 3
+_FIXED: Final = 7
+_BLOCK: Final = 4 * MiB
+#: bytes of values that wait to be written, and after which texts are looked at for repetitions
+_WAITING: Final = 16 * MiB
+_COMPACTED: Final = 4 * MiB
+#: what decides which physical type a writer takes for a type of Arrow
+_WAYS: Final[tuple[dict[str, Any], ...]] = ({}, {"store_decimal_as_integer": True}, {"version": "1.0"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """How pyarrow writes a column in the shape that its source has.
+
+    :param schema: of the column alone.
+    :param options: of the writer.
+    :param paths: of its leaves, as pyarrow names them.
+    """
+
+    schema: pa.Schema
+    options: dict[str, Any]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """A column chunk, written.
+
+    :param pieces: its bytes.
+    :param chunk: its struct; offsets count as if it began at byte 4.
+    :param index: column index and offset index, the same.
+    """
+
+    pieces: Sequence[memoryview]
+    chunk: Struct
+    index: Index
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(len(piece) for piece in self.pieces)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The bytes in blocks."""
+        for piece in self.pieces:
+            for position in range(0, len(piece), _BLOCK):
+                yield bytes(piece[position : position + _BLOCK])
+
+
+def way_of(head: Struct, field: Field) -> Way | None:
+    """How a column can be written so that its pages fit the schema of the source; ``None``: it cannot be.
+
+    :param head: of the source.
+    """
+    if any(get(leaf.element, 1) == _INT96 for leaf in field.leaves):
+        return None  # dates that a timestamp in nanoseconds cannot hold would be changed
+    shapes = [_shape(leaf) for leaf in field.leaves]
+    found = arrow_field(head, field)
+    if found is None:
+        return None
+    schema = pa.schema([found])
+    try:
+        for options in _WAYS:
+            out = pa.BufferOutputStream()
+            pq.ParquetWriter(out, schema, store_schema=False, **options).close()
+            leaves = [leaf for f in _fields(memoryview(out.getvalue())) for leaf in f.leaves]
+            if [_shape(leaf) for leaf in leaves] == shapes:
+                paths = tuple(b".".join(leaf.path).decode() for leaf in leaves)
+                return Way(schema=schema, options=options, paths=paths)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, NotImplementedError):
+        return None
+    return None
+
+
+class ColumnWriter:
+    """Writes one column of one row group, into memory.
+
+    Values wait until there are 16 MiB of them, then become compressed pages. Those of the first time may be
+    dictionary-encoded, as a column chunk has one dictionary at most. Texts that repeat wait as a dictionary
+    themselves.
+
+    :param field: the column.
+    :param way: how.
+    :param chunks: its column chunks in the source, whose codec, encoding and so on are kept.
+    """
+
+    def __init__(self, field: Field, way: Way, chunks: Sequence[Struct]) -> None:
+        metas = [get(chunk, Chunk.META) for chunk in chunks]
+        named = list(zip(way.paths, metas))
+        self._leaves = field.leaves
+        self._schema = way.schema
+        self._options: dict[str, Any] = {
+            "compression": {path: _CODECS.get(get(meta, Meta.CODEC), "snappy") for path, meta in named},
+            "write_statistics": [path for path, meta in named if Meta.STATISTICS in meta] or False,
+            "write_page_index": any(_has_index(chunk) for chunk in chunks),
+            "data_page_version": "2.0" if any(map(_is_v2, metas)) else "1.0",
+            **way.options,
+        }
+        self._dictionaries: list[str] | bool = [path for path, meta in named if _has_dictionary(meta)] or False
+        self._paths = [get(meta, Meta.PATH) for meta in metas]
+        kind = way.schema.field(0).type
+        self._repeats = bool(self._dictionaries) and (pa.types.is_string(kind) or pa.types.is_binary(kind))
+        self._raw: list[pa.ChunkedArray] = []
+        self._raw_bytes = 0
+        self._compact: list[pa.ChunkedArray] = []
+        self._compact_bytes = 0
+        self._rows = 0
+        self._files: list[tuple[memoryview, Struct, int]] = []
+
+    def write(self, column: pa.ChunkedArray) -> None:
+        """More rows of the column."""
+        self._raw.append(column)
+        self._raw_bytes += column.nbytes
+        self._rows += len(column)
+        if self._raw_bytes >= (_COMPACTED if self._repeats else _WAITING):
+            if self._repeats:
+                self._compress()
+            if not self._repeats or self._compact_bytes >= _WAITING:
+                self._flush()
+
+    def close(self) -> list[Encoded]:
+        """The column chunks, one per leaf."""
+        if self._rows or not self._files:
+            self._flush()
+        chunks = [columns_of(group) for _, group, _ in self._files]
+        return [self._merged(number, [found[number] for found in chunks]) for number in range(len(self._leaves))]
+
+    def _compress(self) -> None:
+        """Let texts wait as a dictionary, if they repeat."""
+        column = pa.chunked_array([chunk for part in self._raw for chunk in part.chunks], self._schema.types[0])
+        encoded = column.combine_chunks().dictionary_encode() if column.num_chunks else column
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        if encoded.nbytes * 2 > column.nbytes:
+            self._repeats = False
+            return
+        self._compact.append(pa.chunked_array([encoded]))
+        self._compact_bytes += encoded.nbytes
+        self._raw, self._raw_bytes = [], 0
+
+    def _flush(self) -> None:
+        """Write what waits."""
+        schema = self._schema
+        if self._compact:
+            parts = [*self._compact, *(part.dictionary_encode() for part in self._raw)]
+            kind = self._compact[0].type
+            schema = pa.schema([schema.field(0).with_type(kind)])
+            chunks = [chunk.cast(kind) for part in parts for chunk in part.chunks]
+            table = pa.table([pa.chunked_array(chunks, kind)], schema=schema).unify_dictionaries()
+        else:
+            chunks = [chunk for part in self._raw for chunk in part.chunks]
+            table = pa.table([pa.chunked_array(chunks, schema.types[0])], schema=schema)
+        out = pa.BufferOutputStream()
+        use_dictionary = self._dictionaries if not self._files else False
+        writer = pq.ParquetWriter(
+            out, schema, store_schema=False, use_dictionary=use_dictionary, **self._options
+        )
+        writer.write_table(table, row_group_size=max(1, len(table)))
+        writer.close()
+        data = memoryview(out.getvalue())
+        self._files.append((data, Reader(_footer(data).groups[0]).struct(), self._rows))
+        self._raw, self._compact = [], []
+        self._raw_bytes = self._compact_bytes = self._rows = 0
+
+    def _merged(self, number: int, chunks: Sequence[Struct]) -> Encoded:
+        """One leaf from all files."""
+        pieces: list[memoryview] = []
+        deltas: list[int] = []
+        before: list[int] = []
+        position, rows = len(MAGIC), 0
+        found: tuple[list[bytes | None], list[bytes | None]] = ([], [])
+        for (data, _, count), chunk in zip(self._files, chunks):
+            start, end = data_range(chunk)
+            pieces.append(data[start:end])
+            deltas.append(position - start)
+            before.append(rows)
+            position += end - start
+            rows += count
+            found[0].append(_index(data, chunk, Chunk.COLUMN_INDEX, Chunk.COLUMN_INDEX_LENGTH))
+            found[1].append(_index(data, chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH))
+        merged = chunks[0]
+        shift_chunk(merged, deltas[0])
+        leaf = self._leaves[number]
+        meta = merge_metas([get(chunk, Chunk.META) for chunk in chunks], leaf)
+        meta[Meta.PATH] = (thrift.LIST, self._paths[number])
+        merged[Chunk.META] = (thrift.STRUCT, meta)
+        index = merge_column_indexes(found[0]), merge_offset_indexes(found[1], deltas, before)
+        return Encoded(pieces=pieces, chunk=merged, index=index)
+
+
+def _index(data: memoryview, chunk: Struct, offset: int, length: int) -> bytes | None:
+    where = index_range(chunk, offset, length)
+    return None if where is None else bytes(data[where[0] : where[1]])
+
+
+def _shape(leaf: Leaf) -> tuple[object, ...]:
+    kind, length, *levels = leaf.shape
+    return (kind, length if kind == _FIXED else 0, *levels)
+
+
+def _footer(data: memoryview) -> Footer:
+    length = int.from_bytes(data[-TRAILER:-4], "little")
+    start = len(data) - TRAILER - length
+    return parse_footer(bytes(data[start:-TRAILER]), start, "a column")
+
+
+def _fields(data: memoryview) -> tuple[Field, ...]:
+    return fields_of(_footer(data).head, "a column")
+
+
+def _has_dictionary(meta: Struct) -> bool:
+    encodings = get(meta, Meta.ENCODINGS, (5, []))[1]
+    return bool(get(meta, Meta.DICTIONARY_PAGE)) or not _DICTIONARY_ENCODINGS.isdisjoint(encodings)
+
+
+def _has_index(chunk: Struct) -> bool:
+    return index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH) is not None
+
+
+def _is_v2(meta: Struct) -> bool:
+    return any(get(stats, 1) == _DATA_PAGE_V2 for stats in get(meta, Meta.ENCODING_STATS, (0, []))[1])
+
+
+def arrow_field(head: Struct, field: Field) -> pa.Field | None:
+    """A column as Arrow sees it, its own metadata left aside; ``None``: pyarrow does not know its type."""
+    try:
+        schema = pq.read_schema(pa.BufferReader(MAGIC + footer_bytes(pruned(head, [field]), 0, [], 0)))
+    except (pa.ArrowException, OSError, UnicodeDecodeError, NotImplementedError):
+        return None
+    return schema.field(0)

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, Final
 
-from chunkwise.core.errors import SourceChanged, StorageError, UploadFailed, UploadLost
+from chunkwise.core.errors import ReadFailed, SourceChanged, StorageError, UploadFailed, UploadLost
 from chunkwise.core.segments import Literal
 from chunkwise.core.storage.concat_plan import Copy, PartPlan, Piece, Upload
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of, is_gone, is_passing, reason, status_of
 from chunkwise.core.storage.retries import Retries
 from chunkwise.core.storage.saved import UploadedPart
-from chunkwise.core.storage.source import ObjectRef, S3Source
+from chunkwise.core.storage.source import ObjectRef, S3Source, pin
 from chunkwise.core.storage.target import Target
 from chunkwise.core.storage.uploads import abort_upload
 from chunkwise.core.storage.writer import ABORT_GRACE
@@ -47,7 +47,7 @@ class Sources:
         self._arguments = dict(arguments or {})
         self._retries = retries
         self._lock = threading.Lock()
-        #: GetObject calls so far
+        #: calls so far
         self.requests = 0
         #: arguments of UploadPartCopy
         self.of_copy = {
@@ -75,6 +75,25 @@ class Sources:
                 with self._lock:
                     self.requests += source.requests
         return body
+
+    def check(self, ref: ObjectRef) -> None:
+        """Look whether the object is still the one that was pinned; if S3 does not say, it is taken for that.
+
+        :raises SourceChanged: it is gone, or another one has its key.
+        """
+        with self._lock:
+            self.requests += 1
+        try:
+            found = pin(
+                self._client, ref.bucket, ref.key, version_id=ref.version_id, extra_args=self._arguments
+            )
+        except ReadFailed:
+            return
+        if found.etag != ref.etag:
+            raise SourceChanged(
+                f"{ref.uri} was overwritten since it was pinned: ETag {ref.etag} with {ref.size} bytes then, "
+                f"{found.etag} with {found.size} bytes now"
+            )
 
 
 class ConcatUpload:
@@ -138,7 +157,8 @@ class ConcatUpload:
         :raises UploadFailed: it may still be open; the text names it and says how to remove it.
         """
         self.finish()
-        wait(self._running, timeout=ABORT_GRACE)
+        # one that was cancelled before a worker had it would be waited for until the end
+        wait([future for future in self._running if not future.cancelled()], timeout=ABORT_GRACE)
         # Set before the id is read, as a worker stores the id before it looks here: one of the two has it.
         self._late.set()
         if self.upload_id and not self._aborted:
@@ -187,6 +207,8 @@ class ConcatUpload:
                     raise SourceChanged(
                         f"{ref.uri} is gone since it was pinned with ETag {ref.etag}"
                     ) from error
+                if status_of(error) in (400, 416):  # a range that another object does not have, perhaps
+                    self._sources.check(ref)
                 failures += 1
                 self._judge(number, f"the copy of {ref.uri}", error, failures)
             finally:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from chunkwise.lineage import ingest_lineage, source_dataset
+from chunkwise.lineage import dispatch_lineage, ingest_lineage, source_dataset
 
 RECEIPT = {
     "uri": "s3://lake/date=2023-12-21/variants.jsonl.gz",
@@ -40,3 +40,32 @@ def test_without_the_openlineage_provider_there_is_nothing(monkeypatch: pytest.M
 
 def test_a_user_in_the_url_is_not_part_of_a_name() -> None:
     assert source_dataset("https://me:it@api.example.com") == ("https://api.example.com", "/")
+
+
+DISPATCHED = {
+    "uri": "s3://lake/out/people.csv",
+    "source": {"uri": "s3://landing/in/people.csv"},
+    "rows_out": 300,
+    "bytes": 1_234,
+    "already": False,
+}
+
+
+def test_a_dispatch_reads_one_object_and_writes_another() -> None:
+    lineage = dispatch_lineage(DISPATCHED)
+    (source,), (target,) = lineage.inputs, lineage.outputs
+    assert (source.namespace, source.name) == ("s3://landing", "in/people.csv")
+    assert (target.namespace, target.name) == ("s3://lake", "out/people.csv")
+    statistics = target.outputFacets["outputStatistics"]
+    assert (statistics.rowCount, statistics.size, statistics.fileCount) == (300, 1_234, 1)
+
+
+def test_what_an_earlier_merge_published_is_not_counted_again() -> None:
+    (target,) = dispatch_lineage({**DISPATCHED, "already": True}).outputs
+    assert target.outputFacets == {}
+    assert dispatch_lineage({**DISPATCHED, "uri": None}).outputs == []
+
+
+def test_without_the_openlineage_provider_a_dispatch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "airflow.providers.openlineage.extractors", None)
+    assert dispatch_lineage(DISPATCHED) is None

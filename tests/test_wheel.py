@@ -92,5 +92,7 @@ def test_airflow_finds_the_provider_in_a_clean_environment(wheel: Path, tmp_path
     assert chunkwise.__version__ in shown
 
     imports = "import chunkwise; from chunkwise.transfers.paged_api_to_s3 import PagedApiToS3Operator"
+    imports += "; from chunkwise.task_groups import s3_dispatch"
     where = run(python, "-c", f"{imports}; print(chunkwise.__file__)")
     assert where.strip().startswith(str(venv))
+    assert run(venv / "bin" / "chunkwise", "--version") == f"chunkwise {chunkwise.__version__}\n"

@@ -158,7 +158,7 @@ def test_parameters_may_be_templates(run_dag: Run, s3: S3) -> None:
                 s3,
                 s3_key="{{ params.key }}",
                 target_key=f"s3://{s3.bucket}/out/{{{{ params.key }}}}",
-                staging_uri=f"s3://{s3.bucket}/work/{{{{ dag.dag_id }}}}/",
+                staging_uri=f"s3://{s3.bucket}/kept/{{{{ dag.dag_id }}}}/",
                 chunk_bytes="{{ params.size }}",
                 threshold_bytes="0",
                 groups="{{ 1 + 1 }}",
@@ -168,7 +168,7 @@ def test_parameters_may_be_templates(run_dag: Run, s3: S3) -> None:
     ran = run_dag(it)
     assert ran.returned("plan") == [0, 1]
     summary = ran.xcoms["plan", "summary"]
-    assert summary["staging_uri"] == f"s3://{s3.bucket}/work/somebody_elses/in/people.jsonl.dispatch/"
+    assert summary["staging_uri"] == f"s3://{s3.bucket}/kept/somebody_elses/in/people.jsonl.dispatch/"
     assert summary["target"] == f"s3://{s3.bucket}/out/in/people.jsonl"
     assert summary["chunk_bytes"] == CHUNK
 

@@ -177,6 +177,8 @@ class RowChecker:
 
     def _wrong(self, text: bytes) -> str | None:
         """Why the parser refuses a row; ``None`` for reasons of its own."""
+        if not text.strip(WHITE):
+            return "there is no value"
         at = fault(text)
         if at is not None:
             return (

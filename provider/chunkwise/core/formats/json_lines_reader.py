@@ -50,6 +50,10 @@ class LinesFraming:
             lead = lead[:-1]
         return Pieces(lead=lead, texts=texts, gaps=gaps)
 
+    def texts(self, data: bytes) -> list[bytes]:
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`."""
+        return [line for line in data.split(b"\n") if not blank(line)]
+
     def without(self, pieces: Pieces, bad: Collection[int]) -> Pieces:
         """See :class:`~chunkwise.core.formats.json_rows.Framing`. A line goes with its own end."""
         lead, texts, gaps = pieces.lead, [], []

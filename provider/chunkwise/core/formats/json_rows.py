@@ -14,8 +14,9 @@ from chunkwise.core.units import KiB
 
 Values = dict[str, list[str | None]]
 
-#: bytes of a slab: what is parsed, searched and changed in one go stays in the caches of a processor
-SLAB: Final = 128 * KiB
+#: bytes of a slab: what is parsed, searched and changed in one go stays in the caches of a processor, and
+#: below the size from which allocations are mapped anew (128 KiB in glibc)
+SLAB: Final = 64 * KiB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,9 @@ class Framing(Protocol):
 
     def split(self, data: bytes) -> Pieces:
         """Tell records apart, valid or not."""
+
+    def texts(self, data: bytes) -> list[bytes]:
+        """The texts alone."""
 
     def without(self, pieces: Pieces, bad: Collection[int]) -> Pieces:
         """Take records out, each with what keeps it from its neighbour."""
@@ -127,8 +131,8 @@ class Slab:
 
     def records(self) -> list[bytes]:
         """The good rows, each on one line."""
-        pieces = self._framing.split(self._data) if self._pieces is None else self._pieces
-        return [one_line(text.strip(WHITE)) for text in pieces.texts]
+        texts = self._framing.texts(self._data) if self._pieces is None else self._pieces.texts
+        return [one_line(text.strip(WHITE)) for text in texts]
 
 
 class JsonRows:

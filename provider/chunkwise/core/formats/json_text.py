@@ -30,7 +30,7 @@ _LAYOUT = re.compile(rb"[ \t]*[\r\n][ \t\r\n]*")
 def refuse_wide(head: bytes, name: str) -> None:
     """Refuse UTF-16 and UTF-32, in which 0x0A and 0x22 are halves of other characters, too.
 
-    They are known by their byte order mark, or by a NUL among the first four bytes (RFC 4627, section 3).
+    They are known by their byte order mark, or by a NUL among the first two bytes (RFC 4627, section 3).
 
     :param head: the first four bytes, or fewer.
     :param name: of the source.
@@ -38,7 +38,7 @@ def refuse_wide(head: bytes, name: str) -> None:
     """
     encoding = next((encoding for mark, encoding in _WIDE if head.startswith(mark)), None)
     if encoding is None:
-        if b"\0" not in head[:4]:
+        if b"\0" not in head[:2]:
             return
         encoding = "UTF-32" if head[:4].count(0) > 2 else "UTF-16"
     raise UnsupportedSource(

@@ -1,0 +1,206 @@
+"""JSON arrays: one array at the top of a file, cut between its records.
+
+Brackets, commas and white space between records are no part of any chunk's output: they come back in when the
+parts are joined, byte for byte those of the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from chunkwise.core.errors import InvalidSource
+from chunkwise.core.formats.json_array_cuts import assumed_cut, opening_of, proved_cuts
+from chunkwise.core.formats.json_array_reader import ArrayReader
+from chunkwise.core.formats.json_brackets import COMMA, signs
+from chunkwise.core.formats.json_columns import Sample
+from chunkwise.core.formats.json_options import check_input, check_output
+from chunkwise.core.formats.json_rows import JsonRows
+from chunkwise.core.formats.json_text import BOM, WHITE, refuse_wide
+from chunkwise.core.formats.model import (
+    Batch,
+    BatchReader,
+    Boundary,
+    ByteSource,
+    Layout,
+    Part,
+    ReadRequest,
+    Span,
+    Unit,
+)
+from chunkwise.core.segments import Literal, Range, Segment
+from chunkwise.core.units import KiB, MiB
+
+_HEAD: Final = 128 * KiB
+#: a first record up to this size is looked at, if it must be
+_LONGEST_HEAD: Final = 16 * MiB
+
+
+class JsonArray:
+    """A file that is one JSON array (``.json``).
+
+    Its records may be any JSON values, as long as nobody asks for their columns. A cut near a wanted place is
+    assumed, not proved: a string that holds what looks like records, or records within a record that is
+    longer than what is looked at, can deceive it. The readers then end in another state than the one assumed.
+    """
+
+    name = "json"
+    suffixes = (".json",)
+    unit: Unit = "bytes"
+    content_type = "application/json"
+    compresses_itself = False
+
+    def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
+        """See :meth:`chunkwise.core.formats.model.Format.inspect`."""
+        check_input(options, lines=False, name=self.name)
+        size = _HEAD
+        while True:
+            head = source.read(0, min(size, source.size))
+            refuse_wide(head, source.name)
+            whole = len(head) < size
+            records = _records(head, source.name, whole=whole)
+            if records or whole or size >= _LONGEST_HEAD:
+                break
+            size *= 8
+        sample = Sample(records)
+        if records and not sample.valid:
+            raise InvalidSource(f"{source.name}: none of the first {len(records)} records is valid JSON")
+        return Layout(extent=source.size, columns=sample.columns, details=opening_of(records))
+
+    def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:
+        """See :meth:`chunkwise.core.formats.model.Format.wanted`."""
+        return range(chunk_bytes, layout.extent, chunk_bytes)
+
+    def weight(self, layout: Layout, start: int, end: int) -> int:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.weight`."""
+        return end - start
+
+    def cut(self, source: ByteSource, layout: Layout, near: int) -> Boundary:
+        """See :meth:`chunkwise.core.formats.model.Format.cut`.
+
+        Where no record begins within 32 MiB there is no cut; :meth:`exact` would find one.
+        """
+        if near <= 0:
+            return Boundary(position=0)
+        return Boundary(position=assumed_cut(source, layout.extent, layout.details, near))
+
+    def exact(self, source: ByteSource, layout: Layout, wanted: Sequence[int]) -> Iterator[Boundary]:
+        """See :meth:`chunkwise.core.formats.model.Format.exact`: by the effects of all blocks, in order."""
+        for position in proved_cuts(source.stream(0, layout.extent), layout.extent, wanted):
+            yield Boundary(position=position)
+
+    def read(self, source: ByteSource, layout: Layout, span: Span, request: ReadRequest) -> BatchReader:
+        """See :meth:`chunkwise.core.formats.model.Format.read`.
+
+        :raises InvalidSource: while reading: no array, garbage after it, no ``]``, a comma without a record.
+        """
+        return ArrayReader(source, layout, span, request)
+
+    def target(self, layout: Layout, options: Mapping[str, Any], *, native: bool) -> dict[str, Any]:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.target`."""
+        check_output(options, lines=False, name=self.name)
+        return {"native": native}
+
+    def encoder(self, target: Mapping[str, Any]) -> ArrayEncoder:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.encoder`."""
+        return ArrayEncoder()
+
+    def join(self, target: Mapping[str, Any], parts: Sequence[Part], source: Any) -> Iterable[Segment]:
+        """The parts in order, with what stood before, between and after them in the source.
+
+        Between two parts comes what followed the last record of the former one's chunk; that of chunks that
+        have lost all their records goes with these.
+        """
+        if not target["native"]:
+            return _joined(parts)
+        return _joined_as_it_was(parts, source)
+
+
+class ArrayEncoder:
+    """Records with what stands between them."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._notes: dict[str, Any] = {}
+
+    def native(self, batch: Batch) -> Iterable[bytes]:
+        """See :meth:`chunkwise.core.formats.model.PartEncoder.native`."""
+        if not isinstance(batch, JsonRows):
+            raise TypeError("not a batch of a JSON array")
+        for output in batch.outputs():
+            if output.rows:
+                yield output.lead + output.body if self._started else output.body
+                self._started = True
+
+    def convert(self, records: Sequence[bytes], first: int) -> Iterable[bytes]:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.PartEncoder.convert`. Every object fits."""
+        if records:
+            yield (b",\n" if self._started else b"") + b",\n".join(records)
+            self._started = True
+
+    def finish(self, reader: BatchReader) -> Iterable[bytes]:
+        """See :meth:`chunkwise.core.formats.model.PartEncoder.finish`."""
+        if isinstance(reader, ArrayReader):
+            self._notes = reader.notes()
+        return ()
+
+    def notes(self) -> dict[str, Any]:
+        """What stood before the array's first record (``head``), after the chunk's last one (``gap``), and
+        after the array's last one (``tail``): the text, or where it is in the source.
+        """
+        return self._notes
+
+
+def _joined(parts: Sequence[Part]) -> Iterator[Segment]:
+    full = [part for part in parts if part.size]
+    for number, part in enumerate(full):
+        yield Literal(b",\n" if number else b"[\n")
+        yield Range(part.ref, 0, part.size)
+    yield Literal(b"\n]\n" if full else b"[]\n")
+
+
+def _joined_as_it_was(parts: Sequence[Part], source: Any) -> Iterator[Segment]:
+    def noted(part: Part, key: str) -> Iterator[Segment]:
+        note = part.notes.get(key)
+        if isinstance(note, str):
+            yield Literal(note.encode())
+        elif note is not None:
+            yield Range(source, note[0], note[1])
+
+    before: Part | None = None
+    for part in parts:
+        yield from noted(part, "head")
+        if part.size:
+            if before is not None:
+                yield from noted(before, "gap")
+            yield Range(part.ref, 0, part.size)
+            before = part
+    for part in parts:
+        yield from noted(part, "tail")
+
+
+def _records(head: bytes, name: str, *, whole: bool) -> list[bytes]:
+    """The records that a head shows as a whole.
+
+    :raises InvalidSource: it is not the head of an array.
+    """
+    text = head.removeprefix(BOM).lstrip(WHITE)
+    if not text.startswith(b"["):
+        if not text and not whole:
+            return []
+        at = len(head) - len(text)
+        what = f"byte {at} is {chr(text[0])!r}" if text else "there is no JSON in it"
+        hint = "; is this JSON Lines?" if text.startswith(b"{") else ""
+        raise InvalidSource(f"{name}: {what}, and a JSON array begins with '['{hint}")
+    records: list[bytes] = []
+    start = 1
+    for sign in signs(text, 0, len(text), inside=False, depth=0):
+        ends = sign.depth == 1 if sign.byte == COMMA else sign.depth == 0
+        if ends:
+            record = text[start : sign.after - 1].strip(WHITE)
+            if record:
+                records.append(record)
+            start = sign.after
+        if sign.depth == 0:
+            break
+    return records

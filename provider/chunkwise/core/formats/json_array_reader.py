@@ -1,0 +1,318 @@
+"""Read a chunk of a JSON array."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core.errors import InvalidSource
+from chunkwise.core.formats.json_brackets import COMMA, Sign, effects, safe_end, signs
+from chunkwise.core.formats.json_checker import RowChecker
+from chunkwise.core.formats.json_rows import SLAB, JsonRows, Pieces, Slab
+from chunkwise.core.formats.json_text import BOM, WHITE
+from chunkwise.core.formats.model import RECORD, Boundary, ByteSource, Layout, ReadRequest, Span
+
+#: bytes between records that are small enough to be kept in a note
+NOTE: Final = 256
+
+_NO_WHITE: Final = re.compile(rb"[^ \t\r\n]")
+_NO_BACKSLASH: Final = re.compile(rb"[^\\]")
+_RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_TAILS: Final = (4096, 16384)
+
+
+class ArrayFraming:
+    """Records with commas between them."""
+
+    def array(self, data: bytes) -> bytes:
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`."""
+        return b"[%b]" % data
+
+    def texts(self, data: bytes) -> list[bytes]:
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`."""
+        try:
+            return [bytes(raw) for raw in _RAW.decode(self.array(data))]
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return self.split(data).texts
+
+    def split(self, data: bytes) -> Pieces:
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`."""
+        texts: list[bytes] = []
+        gaps: list[bytes] = []
+        start = 0
+        for sign in signs(data, 0, len(data), inside=False, depth=0):
+            if sign.byte == COMMA and sign.depth == 0:
+                text = _NO_WHITE.search(data, sign.after)
+                begin = len(data) if text is None else text.start()
+                texts.append(data[start : sign.after - 1].rstrip(WHITE))
+                gaps.append(data[start + len(texts[-1]) : begin])
+                start = begin
+        return Pieces(lead=b"", texts=[*texts, data[start:]], gaps=[*gaps, b""])
+
+    def without(self, pieces: Pieces, bad: Collection[int]) -> Pieces:
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`. A record goes with the comma before it."""
+        before = [pieces.lead, *pieces.gaps]
+        good = [row for row in range(len(pieces.texts)) if row not in bad]
+        if not good:
+            return Pieces(lead=b"", texts=[], gaps=[])
+        return Pieces(
+            lead=before[good[0]],
+            texts=[pieces.texts[row] for row in good],
+            gaps=[*(before[row] for row in good[1:]), b""],
+        )
+
+
+class ArrayReader:
+    """See :class:`~chunkwise.core.formats.model.BatchReader`.
+
+    Where records end is found by the effects of blocks, and checked by the parser: both agree, or the slab is
+    looked at record by record.
+    """
+
+    def __init__(self, source: ByteSource, layout: Layout, span: Span, request: ReadRequest) -> None:
+        self._source = source
+        self._span = span
+        self._request = request
+        self._framing = ArrayFraming()
+        self._checker = RowChecker(request, self._framing, source.name)
+        self._last = span.end.position == layout.extent
+        self._window = Window(source.stream(span.start.position, span.end.position), span.start.position)
+        self._closed = False
+        #: where the bytes begin that stand between the last record and what comes next, and these bytes
+        self._gap_start = span.start.position
+        self._gap = b""
+        self._notes: dict[str, Any] = {}
+        self.start = span.start
+        self.end = span.start
+        self.rows = 0
+
+    def notes(self) -> dict[str, Any]:
+        """What stood before the array's first record, and after the last one of the chunk."""
+        return self._notes
+
+    def __iter__(self) -> Iterator[JsonRows]:
+        if self._span.start.position == self._span.end.position:
+            return
+        if self._span.start.position == 0:
+            self._head()
+        slabs: list[Slab] = []
+        size = rows = 0
+        for data, position, lead in self._framed():
+            most = rows + data.count(b",") + 1
+            if slabs and (size + len(data) > self._request.batch_bytes or most > self._request.batch_rows):
+                yield JsonRows(self.rows - rows, slabs)
+                slabs, size, rows = [], 0, 0
+            slab = self._checker.check(data, count=None, first=self.rows, position=position, lead=lead)
+            slabs.append(slab)
+            size += len(data)
+            rows += slab.rows + len(slab.bad)
+            self.rows += slab.rows + len(slab.bad)
+        if slabs:
+            yield JsonRows(self.rows - rows, slabs)
+        self._finish()
+
+    # --- before the first record, and after the last one ----------------------------------------------------
+
+    def _head(self) -> None:
+        """Go to the first record of the array."""
+        window = self._window
+        start = len(BOM) if window.has(len(BOM)) and window.data.startswith(BOM) else 0
+        opening = self._text(start)
+        if opening is None or window.data[opening] != 0x5B:
+            raise InvalidSource(
+                f"{self._source.name}: "
+                + ("there is no JSON in it" if opening is None else f"byte {opening} is no '['")
+                + ": a JSON array begins with '['"
+            )
+        first = self._text(opening + 1)
+        if first is not None and window.data[first] == 0x5D:
+            self._closed = True
+            self._gap = window.data[:first]
+            window.skip(first + 1)
+        elif first is not None:
+            self._note("head", window.data[:first], 0, first)
+            window.skip(first)
+
+    def _finish(self) -> None:
+        """See where the chunk ends, and in which state."""
+        name = self._source.name
+        if self._closed:
+            tail = self._gap + b"]"
+            while self._window.has(1):
+                garbage = _NO_WHITE.search(self._window.data)
+                if garbage is not None:
+                    at = self._window.position + garbage.start()
+                    raise InvalidSource(f"{name}: byte {at}: the array ended before it")
+                tail += self._window.data[: NOTE + 1]
+                self._window.skip(len(self._window.data))
+                tail = tail[: NOTE + 1]
+            key = "tail" if "head" in self._notes or self._span.start.position else "head"
+            self._note(key, tail, self._gap_start, self._window.position)
+            state = RECORD if self._last else "closed"
+            self.end = Boundary(position=self._window.position, state=state)
+            return
+        at_record = not self._window.has(1)
+        self._window.skip(len(self._window.data))
+        position = self._window.position
+        if self._last:
+            raise InvalidSource(f"{name}: it ends at byte {position}, and the array has no ']' yet")
+        self._note("gap", self._gap, self._gap_start, position)
+        self.end = Boundary(position=position, state=RECORD if at_record else "value")
+
+    def _note(self, key: str, text: bytes, start: int, end: int) -> None:
+        self._notes[key] = text.decode() if len(text) <= NOTE else [start, end]
+
+    def _text(self, start: int) -> int | None:
+        """Where something stands that is not white space, if the chunk has it."""
+        while True:
+            found = _NO_WHITE.search(self._window.data, start)
+            if found is not None:
+                return found.start()
+            start = len(self._window.data)
+            if not self._window.has(start + 1):
+                return None
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    def _framed(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """Whole records up to the size of a slab, or one that is longer: with their position and lead."""
+        window = self._window
+        while not self._closed and window.has(1):
+            if window.data[0] in b",]":
+                raise InvalidSource(
+                    f"{self._source.name}: byte {window.position}: there is no record before"
+                    f" {chr(window.data[0])!r}"
+                )
+            found = self._end_of_records()
+            if found is None:
+                return
+            begin = found.after
+            self._closed = found.byte != COMMA
+            if not self._closed:
+                text = self._text(begin)
+                begin = len(window.data) if text is None else text
+            elif found.byte != 0x5D:
+                at = window.position + begin - 1
+                raise InvalidSource(f"{self._source.name}: byte {at}: {chr(found.byte)!r} closes no object")
+            data = window.data[: found.after - 1].rstrip(WHITE)
+            if self._closed and data.endswith(b","):
+                at = window.position + begin - 1
+                raise InvalidSource(f"{self._source.name}: byte {at}: there is no record before ']'")
+            position, lead = window.position, self._gap
+            self._gap_start = position + len(data)
+            self._gap = window.data[len(data) : begin - self._closed]
+            window.skip(begin)
+            yield data, position, lead
+
+    def _end_of_records(self) -> Sign | None:
+        """The comma or bracket after some whole records; ``None`` where the chunk ends before."""
+        window = self._window
+        limit = max(1, min(SLAB, self._request.batch_bytes))
+        window.has(limit)
+        end = safe_end(window.data, 0, min(limit, len(window.data)))
+        effect = effects(window.data[:end])[0]
+        found = _last_separator(window.data, end) if effect.dip == 0 else _closing(window.data, end)
+        if found is not None:
+            return self._few_rows(found)
+        # one record that is longer
+        while True:
+            if not window.has(end + 1):
+                return None
+            next_end = safe_end(window.data, end, min(end + SLAB, len(window.data)))
+            if next_end == end:
+                # nothing but backslashes: there is a byte after them, or the string never ends
+                plain = _NO_BACKSLASH.search(window.data, end)
+                if plain is None:
+                    if not window.has(len(window.data) + 1):
+                        return None
+                    continue
+                next_end = plain.end()
+            step = effects(window.data[end:next_end])[effect.inside]
+            if effect.net - step.dip <= 0:
+                depth = 1 + effect.net
+                for sign in signs(window.data, end, next_end, inside=effect.inside, depth=depth):
+                    if _ends_record(sign):
+                        return sign
+            effect, end = effect.then(step), next_end
+
+    def _few_rows(self, end: Sign) -> Sign:
+        """The same end, or an earlier one after as many records as a batch may have."""
+        rows = max(1, self._request.batch_rows)
+        data = self._window.data
+        if data.count(b",", 0, end.after) < rows:
+            return end
+        for sign in signs(data, 0, end.after, inside=False, depth=1):
+            if _ends_record(sign):
+                rows -= 1
+                if not rows:
+                    return sign
+        return end
+
+
+class Window:
+    """The bytes of a stream that are being looked at.
+
+    :param blocks: of the stream.
+    :param position: of its first byte.
+    """
+
+    def __init__(self, blocks: Iterator[bytes], position: int) -> None:
+        self.data = b""
+        self.position = position
+        self._pieces = _pieces(blocks)
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes are there; reads them, if it must."""
+        length = len(self.data)
+        if length >= size:
+            return True
+        # a long record is not to be copied for each piece of it
+        enough = max(size, length + length // 4)
+        held = [self.data]
+        for piece in self._pieces:
+            held.append(piece)
+            length += len(piece)
+            if length >= enough:
+                break
+        self.data = b"".join(held)
+        return length >= size
+
+    def skip(self, size: int) -> None:
+        """Leave bytes behind."""
+        self.data = self.data[size:]
+        self.position += size
+
+
+def _pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Small pieces, which are copied at little cost when those before them are left behind."""
+    for block in blocks:
+        for start in range(0, len(block), 2 * SLAB):
+            yield block[start : start + 2 * SLAB]
+
+
+def _ends_record(sign: Sign) -> bool:
+    """Whether a record of the array ends before a sign."""
+    return sign.depth == 1 if sign.byte == COMMA else sign.depth == 0
+
+
+def _closing(data: bytes, end: int) -> Sign | None:
+    """The bracket that closes the array."""
+    found = (sign for sign in signs(data, 0, end, inside=False, depth=1) if sign.depth == 0)
+    return next(found, None)
+
+
+def _last_separator(data: bytes, end: int) -> Sign | None:
+    """The last comma between records in ``data[:end]``, which begins at one and does not leave the array."""
+    for size in (*_TAILS, end):
+        start = safe_end(data, 0, max(0, end - size))
+        before = effects(data[:start])[0]
+        last = None
+        for sign in signs(data, start, end, inside=before.inside, depth=1 + before.net):
+            if sign.byte == COMMA and sign.depth == 1:
+                last = sign
+        if last is not None or not start:
+            return last
+    return None

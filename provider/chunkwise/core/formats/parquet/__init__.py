@@ -32,9 +32,7 @@ from chunkwise.core.segments import Segment
 try:
     import pyarrow
 except ImportError as error:  # an optional dependency
-    raise ConfigError(
-        "Parquet needs pyarrow: install airflow-provider-chunkwise[parquet]"
-    ) from error
+    raise ConfigError("Parquet needs pyarrow: install airflow-provider-chunkwise[parquet]") from error
 
 from chunkwise.core.formats.parquet.columns import arrow_field, way_of
 from chunkwise.core.formats.parquet.convert import ConvertingEncoder, check_options, target_of

@@ -46,6 +46,7 @@ class ParquetBatch:
         self.first = first
         self.last = last
         self._table = table
+        self._asked: dict[str, list[str | None]] = {}
         #: columns of which a value was replaced
         self.changed: set[str] = set()
 
@@ -65,7 +66,10 @@ class ParquetBatch:
 
         :raises RowInvalid: a string of the column is no UTF-8.
         """
-        return self._texts(column)
+        found = self._asked.get(column)
+        if found is None:
+            found = self._asked[column] = self._texts(column)
+        return found
 
     def replace(self, column: str, values: Sequence[str | None]) -> None:
         """See :class:`~chunkwise.core.formats.model.Batch`.
@@ -73,7 +77,7 @@ class ParquetBatch:
         :raises SchemaMismatch: the column is not of a string or binary type.
         """
         array = self._array(column)
-        old = self._texts(column)
+        old = self._asked.pop(column, None) or self._texts(column)
         if len(values) != len(old):
             raise ConfigError(f"column {column!r}: {len(values)} values for {len(old)} rows")
         if all(new is None or new == text for new, text in zip(values, old)):
@@ -116,7 +120,9 @@ class ParquetBatch:
         table = self.table
         index = table.schema.get_field_index(column)
         if index < 0:
-            raise ConfigError(f"{self.stretch.name} has no column {column!r}, or several, or it was not asked for")
+            raise ConfigError(
+                f"{self.stretch.name} has no column {column!r}, or several, or it was not asked for"
+            )
         array = table.column(index).combine_chunks()
         if isinstance(array, pa.ChunkedArray):
             array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
@@ -147,5 +153,3 @@ def slices(table: pa.Table, limit: int) -> list[pa.Table]:
         return [table]
     half = table.num_rows // 2
     return [*slices(table.slice(0, half), limit), *slices(table.slice(half), limit)]
-
-

@@ -36,13 +36,15 @@ from chunkwise.core.units import MiB
 _CODECS: Final = {
     0: "none", 1: "snappy", 2: "gzip", 3: "snappy", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"
 }  # fmt: skip
+#: UNCOMPRESSED, SNAPPY, LZO and the two LZ4
+_WEAK: Final = frozenset({0, 1, 3, 5, 7})
 _DICTIONARY_ENCODINGS: Final = frozenset({2, 8})
 _DATA_PAGE_V2: Final = 3
 _INT96: Final = 3
 _FIXED: Final = 7
 _BLOCK: Final = 4 * MiB
 #: bytes of values that wait to be written, and after which texts are looked at for repetitions
-_WAITING: Final = 16 * MiB
+_WAITING: Final = 8 * MiB
 _COMPACTED: Final = 4 * MiB
 #: what decides which physical type a writer takes for a type of Arrow
 _WAYS: Final[tuple[dict[str, Any], ...]] = ({}, {"store_decimal_as_integer": True}, {"version": "1.0"})
@@ -62,29 +64,67 @@ class Way:
     paths: tuple[str, ...]
 
 
+class Held:
+    """Pages that wait for their row group; compressed once more where their own codec is a weak one.
+
+    :param data: the pages.
+    :param pack: whether to compress them.
+    """
+
+    def __init__(self, data: memoryview, *, pack: bool) -> None:
+        self._length = len(data)
+        self._packed = pack and self._length > 0
+        self._data: bytes = (
+            pa.compress(pa.py_buffer(data), codec="zstd", asbytes=True) if self._packed else bytes(data)
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return len(self._data)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The pages in blocks."""
+        data = memoryview(self._data)
+        if self._packed:
+            data = memoryview(pa.decompress(self._data, self._length, codec="zstd"))
+        for position in range(0, self._length, _BLOCK):
+            yield bytes(data[position : position + _BLOCK])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Go:
+    """What one go of a writer gave, leaf by leaf.
+
+    :param rows: of it.
+    :param pages: bytes.
+    :param chunks: their structs.
+    :param indexes: column index and offset index.
+    """
+
+    rows: int
+    pages: list[Held | None]
+    chunks: list[Struct]
+    indexes: list[Index]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
     """A column chunk, written.
 
-    :param pieces: its bytes.
+    :param pages: its bytes, but for those that were drained.
     :param chunk: its struct; offsets count as if it began at byte 4.
     :param index: column index and offset index, the same.
     """
 
-    pieces: Sequence[memoryview]
+    pages: Sequence[Held]
     chunk: Struct
     index: Index
 
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(len(piece) for piece in self.pieces)
-
     def blocks(self) -> Iterator[bytes]:
         """The bytes in blocks."""
-        for piece in self.pieces:
-            for position in range(0, len(piece), _BLOCK):
-                yield bytes(piece[position : position + _BLOCK])
+        for held in self.pages:
+            yield from held.blocks()
 
 
 def way_of(head: Struct, field: Field) -> Way | None:
@@ -136,7 +176,9 @@ class ColumnWriter:
             "data_page_version": "2.0" if any(map(_is_v2, metas)) else "1.0",
             **way.options,
         }
-        self._dictionaries: list[str] | bool = [path for path, meta in named if _has_dictionary(meta)] or False
+        self._dictionaries: list[str] | bool = [
+            path for path, meta in named if _has_dictionary(meta)
+        ] or False
         self._paths = [get(meta, Meta.PATH) for meta in metas]
         kind = way.schema.field(0).type
         self._repeats = bool(self._dictionaries) and (pa.types.is_string(kind) or pa.types.is_binary(kind))
@@ -145,7 +187,9 @@ class ColumnWriter:
         self._compact: list[pa.ChunkedArray] = []
         self._compact_bytes = 0
         self._rows = 0
-        self._files: list[tuple[memoryview, Struct, int]] = []
+        self._goes: list[_Go] = []
+        # What Chunkwise holds longest are tokens: of hexadecimal ones half remains.
+        self._pack = all(get(meta, Meta.CODEC) in _WEAK for meta in metas)
 
     def write(self, column: pa.ChunkedArray) -> None:
         """More rows of the column."""
@@ -158,16 +202,30 @@ class ColumnWriter:
             if not self._repeats or self._compact_bytes >= _WAITING:
                 self._flush()
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that wait here."""
+        pages = sum(held.size for go in self._goes for held in go.pages if held is not None)
+        return self._raw_bytes + self._compact_bytes + pages
+
+    def drain(self) -> Iterator[bytes]:
+        """The pages so far of a column of one leaf; they are not held any more."""
+        for go in self._goes:
+            held, go.pages[0] = go.pages[0], None
+            if held is not None:
+                yield from held.blocks()
+
     def close(self) -> list[Encoded]:
         """The column chunks, one per leaf."""
-        if self._rows or not self._files:
+        if self._rows or not self._goes:
             self._flush()
-        chunks = [columns_of(group) for _, group, _ in self._files]
-        return [self._merged(number, [found[number] for found in chunks]) for number in range(len(self._leaves))]
+        return [self._merged(number) for number in range(len(self._leaves))]
 
     def _compress(self) -> None:
         """Let texts wait as a dictionary, if they repeat."""
-        column = pa.chunked_array([chunk for part in self._raw for chunk in part.chunks], self._schema.types[0])
+        column = pa.chunked_array(
+            [chunk for part in self._raw for chunk in part.chunks], self._schema.types[0]
+        )
         encoded = column.combine_chunks().dictionary_encode() if column.num_chunks else column
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
@@ -191,41 +249,58 @@ class ColumnWriter:
             chunks = [chunk for part in self._raw for chunk in part.chunks]
             table = pa.table([pa.chunked_array(chunks, schema.types[0])], schema=schema)
         out = pa.BufferOutputStream()
-        use_dictionary = self._dictionaries if not self._files else False
+        use_dictionary = self._dictionaries if not self._goes else False
         writer = pq.ParquetWriter(
             out, schema, store_schema=False, use_dictionary=use_dictionary, **self._options
         )
         writer.write_table(table, row_group_size=max(1, len(table)))
         writer.close()
         data = memoryview(out.getvalue())
-        self._files.append((data, Reader(_footer(data).groups[0]).struct(), self._rows))
+        written = columns_of(Reader(_footer(data).groups[0]).struct())
+        ranges = [data_range(chunk) for chunk in written]
+        self._goes.append(
+            _Go(
+                rows=self._rows,
+                pages=[Held(data[start:end], pack=self._pack) for start, end in ranges],
+                chunks=written,
+                indexes=[
+                    (
+                        _index(data, chunk, Chunk.COLUMN_INDEX, Chunk.COLUMN_INDEX_LENGTH),
+                        _index(data, chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH),
+                    )
+                    for chunk in written
+                ],
+            )
+        )
         self._raw, self._compact = [], []
         self._raw_bytes = self._compact_bytes = self._rows = 0
 
-    def _merged(self, number: int, chunks: Sequence[Struct]) -> Encoded:
-        """One leaf from all files."""
-        pieces: list[memoryview] = []
+    def _merged(self, number: int) -> Encoded:
+        """One leaf from all goes."""
+        chunks = [go.chunks[number] for go in self._goes]
         deltas: list[int] = []
         before: list[int] = []
         position, rows = len(MAGIC), 0
-        found: tuple[list[bytes | None], list[bytes | None]] = ([], [])
-        for (data, _, count), chunk in zip(self._files, chunks):
+        for go, chunk in zip(self._goes, chunks):
             start, end = data_range(chunk)
-            pieces.append(data[start:end])
             deltas.append(position - start)
             before.append(rows)
             position += end - start
-            rows += count
-            found[0].append(_index(data, chunk, Chunk.COLUMN_INDEX, Chunk.COLUMN_INDEX_LENGTH))
-            found[1].append(_index(data, chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH))
+            rows += go.rows
         merged = chunks[0]
         shift_chunk(merged, deltas[0])
-        leaf = self._leaves[number]
-        meta = merge_metas([get(chunk, Chunk.META) for chunk in chunks], leaf)
+        meta = merge_metas([get(chunk, Chunk.META) for chunk in chunks], self._leaves[number])
         meta[Meta.PATH] = (thrift.LIST, self._paths[number])
         merged[Chunk.META] = (thrift.STRUCT, meta)
-        index = merge_column_indexes(found[0]), merge_offset_indexes(found[1], deltas, before)
-        return Encoded(pieces=pieces, chunk=merged, index=index)
+        indexes = [go.indexes[number] for go in self._goes]
+        return Encoded(
+            pages=[held for go in self._goes if (held := go.pages[number]) is not None],
+            chunk=merged,
+            index=(
+                merge_column_indexes([column for column, _ in indexes]),
+                merge_offset_indexes([offset for _, offset in indexes], deltas, before),
+            ),
+        )
 
 
 def _index(data: memoryview, chunk: Struct, offset: int, length: int) -> bytes | None:

@@ -181,7 +181,9 @@ class ConvertingEncoder:
             try:
                 row = self._decode(record)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                raise RowInvalid(f"row {number} is no JSON object: it cannot become a row of Parquet") from None
+                raise RowInvalid(
+                    f"row {number} is no JSON object: it cannot become a row of Parquet"
+                ) from None
             if not row.keys() <= self._known:
                 unknown = sorted(row.keys() - self._known)
                 raise RowInvalid(
@@ -304,7 +306,9 @@ def _integer(text: bytes, kind: pa.DataType) -> int | None:
     try:
         pa.scalar(number, kind)
     except (pa.ArrowException, OverflowError):
-        raise _Misfit(f"the integer is beyond {kind}; pin the column as string, or as decimal128(38, 0)") from None
+        raise _Misfit(
+            f"the integer is beyond {kind}; pin the column as string, or as decimal128(38, 0)"
+        ) from None
     return number
 
 
@@ -417,5 +421,3 @@ def _timestamp(text: str, kind: pa.DataType) -> Any:
         raise _Misfit(f"it is finer than {kind}")
     units = (delta.days * 86_400 + delta.seconds) * 10**digits
     return units + int((fraction[:digits]).ljust(digits, "0") or 0)
-
-

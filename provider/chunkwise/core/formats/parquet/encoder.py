@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.formats.model import BatchReader
 from chunkwise.core.formats.parquet import thrift
@@ -35,8 +33,8 @@ from chunkwise.core.formats.parquet.reader import Stretch
 from chunkwise.core.formats.parquet.thrift import Struct, get, put
 from chunkwise.core.units import MiB
 
-#: Arrow memory at which the row group under way is closed: its replaced columns wait there, compressed
-_MEMORY_BOUND: Final = 80 * MiB
+#: bytes of replaced columns that wait in memory, at which the row group under way is closed
+_HELD: Final = 64 * MiB
 _REST_BYTES: Final = 4 * MiB
 
 
@@ -46,7 +44,8 @@ class NativeEncoder:
     The column chunks of columns in which nothing was replaced are copied byte for byte with their statistics, page
     indexes and bloom filters. The others are written by pyarrow, with the codec, dictionary and page version that they
     had. A row group of which only some rows belong to the chunk becomes a row group of these rows, all columns written
-    anew; so does one whose replaced columns take more than 80 MiB of memory: it becomes several.
+    anew; so does one
+    whose replaced columns but the first, which need not wait, take more than 64 MiB of memory: it becomes several.
 
     :param target: see :meth:`Parquet.target`.
     """
@@ -63,7 +62,8 @@ class NativeEncoder:
         self._changed: set[int] = set()
         self._from = 0
         self._to = 0
-        self._baseline = 0
+        self._streamed: int | None = None
+        self._started = 0
         self._bound: int | None = None
 
     def native(self, batch: ParquetBatch) -> Iterable[bytes]:
@@ -73,6 +73,7 @@ class NativeEncoder:
         stretch = batch.stretch
         self._collect(batch)
         self._to += batch.rows
+        yield from self._stream()
         if batch.last:
             yield from self._close(stretch)
             self._stretch = None
@@ -109,7 +110,7 @@ class NativeEncoder:
         self._writers = {}
         self._changed = set()
         self._from = self._to = stretch.start
-        self._baseline = pa.total_allocated_bytes()
+        self._streamed = None
         self._bound = None if stretch.whole else stretch.bound()
 
     def _collect(self, batch: ParquetBatch) -> None:
@@ -133,7 +134,7 @@ class NativeEncoder:
         """Whether the rows so far should become a row group, so that memory stays bounded."""
         if self._bound is not None and self._to - self._from >= self._bound:
             return True
-        if pa.total_allocated_bytes() - self._baseline < _MEMORY_BOUND or not self._changed:
+        if sum(writer.held for writer in self._writers.values()) < _HELD:
             return False
         return all(self._way(field) is not None for field in stretch.fields)
 
@@ -142,20 +143,51 @@ class NativeEncoder:
             self._ways[field.first] = way_of(self._head, field)
         return self._ways[field.first]
 
-    def _close(self, stretch: Stretch) -> Iterator[bytes]:
-        """Write the row group of the rows so far."""
+    def _open(self) -> Iterator[bytes]:
         if self._position == 0:
             yield MAGIC
             self._position = len(MAGIC)
+
+    def _stream(self) -> Iterator[bytes]:
+        """Give away the pages of one replaced column: it stands first in its row group, so that they need not
+        wait for the other columns.
+        """
+        if self._streamed is None and self._changed:
+            self._streamed = min(self._changed)
+            yield from self._open()
+            self._started = self._position
+        if self._streamed is not None:
+            for block in self._writers[self._streamed].drain():
+                yield block
+                self._position += len(block)
+
+    def _close(self, stretch: Stretch) -> Iterator[bytes]:
+        """Write the row group of the rows so far."""
+        yield from self._open()
         rows = self._to - self._from
         whole = stretch.whole and rows == get(stretch.group, Group.ROWS)
         sources = columns_of(stretch.group)
         chunks: list[Struct] = []
         indexes: list[Index] = []
-        started = self._position
         rewritten: set[int] = set()
+        first: list[Encoded] | None = None
+        if self._streamed is None:
+            self._started = self._position
+        else:
+            first = self._writers.pop(self._streamed).close()
+            shift_chunk(first[0].chunk, self._started - len(MAGIC))
+            for block in first[0].blocks():
+                yield block
+                self._position += len(block)
         copied: tuple[int, int] | None = None
         for field in stretch.fields:
+            if first is not None and field.first == self._streamed:
+                yield from self._copy(stretch, copied)
+                copied = None
+                rewritten.add(field.first)
+                chunks.append(first[0].chunk)
+                indexes.append(_moved(first[0].index, self._started - len(MAGIC)))
+                continue
             writer = self._writers.pop(field.first, None)
             if whole and field.first not in self._changed:
                 for number in range(field.first, field.first + len(field.leaves)):
@@ -180,18 +212,19 @@ class NativeEncoder:
                 delta = self._position - len(MAGIC)
                 shift_chunk(column.chunk, delta)
                 chunks.append(column.chunk)
-                before, pages = column.index
-                indexes.append((before, None if pages is None else shift_offset_index(pages, delta)))
-                yield from column.blocks()
-                self._position += column.size
+                indexes.append(_moved(column.index, delta))
+                for block in column.blocks():
+                    yield block
+                    self._position += len(block)
         yield from self._copy(stretch, copied)
         yield from self._blooms(stretch, chunks, rewritten)
         group = dict(stretch.group)
-        self._describe(group, chunks, rows, started, self._changed)
+        self._describe(group, chunks, rows)
         self._groups.append((thrift.dump(group), indexes))
         self._rows += rows
         self._writers = {}
         self._changed = set()
+        self._streamed = None
 
     def _rest(self, stretch: Stretch, field: Field, rows: int) -> list[Encoded]:
         """Rows of a column that nobody has read so far, written anew."""
@@ -233,14 +266,9 @@ class NativeEncoder:
         ):
             where = index_range(source, offset, length)
             found.append(None if where is None else reader.read(*where))
-        column_index, offset_index = found
-        if offset_index is not None:
-            offset_index = shift_offset_index(offset_index, delta)
-        return chunk, (column_index, offset_index)
+        return chunk, _moved((found[0], found[1]), delta)
 
-    def _blooms(
-        self, stretch: Stretch, chunks: Sequence[Struct], rewritten: set[int]
-    ) -> Iterator[bytes]:
+    def _blooms(self, stretch: Stretch, chunks: Sequence[Struct], rewritten: set[int]) -> Iterator[bytes]:
         """Copy the bloom filters of copied columns behind the row group, if their size is known."""
         for number, chunk in enumerate(chunks):
             meta = get(chunk, Chunk.META)
@@ -252,9 +280,7 @@ class NativeEncoder:
             yield stretch.blocks.read(start, start + length)
             self._position += length
 
-    def _describe(
-        self, group: Struct, chunks: Sequence[Struct], rows: int, started: int, changed: set[int]
-    ) -> None:
+    def _describe(self, group: Struct, chunks: Sequence[Struct], rows: int) -> None:
         """The struct of a row group, from that of its source."""
         metas = [get(chunk, Chunk.META) for chunk in chunks]
         put(group, Group.COLUMNS, thrift.LIST, thrift.list_of(thrift.STRUCT, chunks))
@@ -263,19 +289,24 @@ class NativeEncoder:
         if Group.COMPRESSED in group:
             put(group, Group.COMPRESSED, thrift.I64, sum(get(meta, Meta.COMPRESSED, 0) for meta in metas))
         if Group.FILE_OFFSET in group:
-            put(group, Group.FILE_OFFSET, thrift.I64, started)
+            put(group, Group.FILE_OFFSET, thrift.I64, self._started)
         set_ordinal(group, len(self._groups))
         if Group.SORTING in group:
             kind, order = get(group, Group.SORTING)
             kept: list[Any] = []
             for column in order:
-                if get(column, 1) in changed:
+                if get(column, 1) in self._changed:
                     break  # what comes after it was sorted only among equal values of it
                 kept.append(column)
             if kept:
                 put(group, Group.SORTING, thrift.LIST, (kind, kept))
             else:
                 group.pop(Group.SORTING)
+
+
+def _moved(index: Index, delta: int) -> Index:
+    column, offset = index
+    return column, None if offset is None else shift_offset_index(offset, delta)
 
 
 def _chunks(group: Struct, field: Field) -> list[Struct]:

@@ -92,19 +92,19 @@ def whole(head: Struct, group: Struct, fields: Sequence[Field]) -> Image:
 
 
 def part(
-    head: Struct, group: Struct, field_: Field, start: int, end: int, blocks: Blocks, number: int, name: str
+    head: Struct, group: Struct, field_: Field, start: int, end: int, blocks: Blocks, place: str
 ) -> Image:
     """An image of the rows ``[start, end)`` of one column, of their pages only.
 
-    :param number: of the row group, for messages.
+    :param place: for messages.
     :raises InvalidSource: its offset index is damaged.
     """
     chunks = columns_of(group)
     total = get(group, Group.ROWS)
     columns = []
     for leaf in _numbers([field_]):
-        place = f"{name}, row group {number}, the offset index of column {leaf}"
-        columns.append(_needed(chunks[leaf], start, end, total, blocks, place))
+        index = f"{place}, the offset index of column {leaf}"
+        columns.append(_needed(chunks[leaf], start, end, total, blocks, index))
     first = min(column.first for column in columns)
     last = max(column.last for column in columns)
     for leaf_, column in zip(field_.leaves, columns):
@@ -143,9 +143,7 @@ def _needed(chunk: Struct, start: int, end: int, total: int, blocks: Blocks, pla
     ends = [*(page[2] for page in pages[1:]), total]
     needed = [n for n, page in enumerate(pages) if page[2] < end and ends[n] > start]
     first, last = pages[needed[0]], pages[needed[-1]]
-    column = _Column(
-        meta=meta, pages=(first[0], last[0] + last[1]), first=first[2], last=ends[needed[-1]]
-    )
+    column = _Column(meta=meta, pages=(first[0], last[0] + last[1]), first=first[2], last=ends[needed[-1]])
     if data_start < pages[0][0]:
         column.dictionary = (data_start, pages[0][0])
     return column

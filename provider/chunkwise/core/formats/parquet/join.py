@@ -120,7 +120,9 @@ def _indexes(group: Struct, tail: bytes, base: int, delta: int) -> list[tuple[by
         moved.append(
             (
                 None if column is None else tail[column[0] - base : column[1] - base],
-                None if offset is None else shift_offset_index(tail[offset[0] - base : offset[1] - base], delta),
+                None
+                if offset is None
+                else shift_offset_index(tail[offset[0] - base : offset[1] - base], delta),
             )
         )
     return moved
@@ -163,7 +165,13 @@ def _lines(head: Struct) -> list[str]:
             text += f"{_REPETITIONS[get(element, Element.REPETITION, 0)]} {_TYPES[kind]}"
             details = [
                 f"{label}={get(element, number)}"
-                for number, label in ((2, "length"), (6, "converted"), (7, "scale"), (8, "precision"), (9, "id"))
+                for number, label in (
+                    (2, "length"),
+                    (6, "converted"),
+                    (7, "scale"),
+                    (8, "precision"),
+                    (9, "id"),
+                )
                 if number in element
             ]
             logical = get(element, 10)
@@ -178,5 +186,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {number: _plain(inner) for number, (_, inner) in value.items()}
     return value
-
-

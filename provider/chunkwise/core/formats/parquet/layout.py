@@ -146,7 +146,9 @@ def survey(source: ByteSource, fields_from: Any, check: Any) -> tuple[Struct, tu
         sizes.append(sum(stop - start for start, stop in map(data_range, columns)))
         pages.append(
             int(
-                all(index_range(c, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH) is not None for c in columns)
+                all(
+                    index_range(c, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH) is not None for c in columns
+                )
             )
         )
 

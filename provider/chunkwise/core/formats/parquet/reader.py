@@ -27,6 +27,8 @@ from chunkwise.core.units import KiB, MiB
 #: rows of the first batch, whose width nobody knows, and how much larger than the last one a batch may be
 _FIRST_ROWS: Final = 16
 _GROWTH: Final = 16
+#: bytes by which a Python text is larger than its value in Arrow
+_TEXT_OVERHEAD: Final = 50
 _INDEX_WINDOW: Final = 128 * KiB
 #: compressed bytes of one column in one row group that is written anew: as much stays in memory
 _COLUMN_BOUND: Final = 32 * MiB
@@ -90,16 +92,17 @@ class Stretch:
         """Whether these are all rows of the row group."""
         return self.start == 0 and self.end == get(self.group, Group.ROWS)
 
-    def streams(self, fields: Sequence[Field]) -> Streams:
-        """The values of some columns, from the first row on."""
-        return Streams(
-            self.head, self.group, fields, self.start, self.end, self.blocks, self.number, self.name
-        )
+    def streams(self, fields: Sequence[Field], side_by_side: int | None = None) -> Streams:
+        """The values of some columns, from the first row on.
+
+        :param side_by_side: columns that are read at the same time; default: these.
+        """
+        return Streams(self, fields, side_by_side or len(fields))
 
     def rest(self, field: Field) -> Streams:
         """The values of one column that nobody took yet."""
         if field.first not in self._streams:
-            self._streams[field.first] = self.streams([field])
+            self._streams[field.first] = self.streams([field], len(self.fields))
         return self._streams[field.first]
 
     def bound(self) -> int:
@@ -128,6 +131,8 @@ class ParquetReader:
         self._span = span
         self._request = request
         self._rows = 0
+        # as JSON, rows take about twice the memory
+        self._bytes = request.batch_bytes // (2 if request.records else 1)
         self._width = 0.0
         self._last = _FIRST_ROWS // _GROWTH
 
@@ -151,7 +156,9 @@ class ParquetReader:
         start, end = self._span.start.position, self._span.end.position
         groups = groups_of(self._layout)
         if not 0 <= start <= end <= groups.extent:
-            raise InvalidSource(f"{self._source.name} has {groups.extent} rows: there are no rows {start} to {end}")
+            raise InvalidSource(
+                f"{self._source.name} has {groups.extent} rows: there are no rows {start} to {end}"
+            )
         numbers = groups.owned(start, end)
         structs = group_structs(self._source, self._layout, numbers)
         head = unpack_head(self._layout.details["head"])
@@ -215,8 +222,9 @@ class ParquetReader:
         while left:
             table = streams.take(min(left, self._next_rows()))
             self._last = table.num_rows
-            self._width = max(table.nbytes / table.num_rows, self._width / 2)
-            for piece in slices(table, self._request.batch_bytes):
+            width = table.nbytes / table.num_rows + _TEXT_OVERHEAD * table.num_columns
+            self._width = max(width, self._width / 2)
+            for piece in slices(table, self._bytes):
                 left -= piece.num_rows
                 yield self._batch(stretch, piece, piece.num_rows, left == 0)
 
@@ -224,7 +232,7 @@ class ParquetReader:
         """Rows of the next batch, from the width of the last ones."""
         rows = self._last * _GROWTH
         if self._width:
-            rows = min(rows, int(self._request.batch_bytes / self._width))
+            rows = min(rows, int(self._bytes / self._width))
         return max(1, min(rows, self._request.batch_rows))
 
     def _batch(self, stretch: Stretch, table: pa.Table | None, rows: int, last: bool) -> ParquetBatch:

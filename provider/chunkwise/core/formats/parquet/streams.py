@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,8 +12,10 @@ from chunkwise.core.errors import ChunkwiseError, InvalidSource
 from chunkwise.core.formats.parquet import images
 from chunkwise.core.formats.parquet.blocks import Blocks, PiecedFile, block_size
 from chunkwise.core.formats.parquet.images import Image
-from chunkwise.core.formats.parquet.metadata import Field, Group
-from chunkwise.core.formats.parquet.thrift import Struct, get
+from chunkwise.core.formats.parquet.metadata import Field
+
+if TYPE_CHECKING:
+    from chunkwise.core.formats.parquet.reader import Stretch
 
 #: rows that are read at once only to be dropped
 _SKIPPED = 4096
@@ -94,35 +96,23 @@ class Streams:
     A whole row group is one file for pyarrow; of a part of its rows each column is one of its own, because their pages
     begin at different rows.
 
-    :param head: of the file.
-    :param group: the row group.
+    :param stretch: the rows.
     :param fields: the columns.
-    :param start: first row, counted from the row group's.
-    :param end: row after the last.
-    :param blocks: reads the source.
-    :param number: of the row group.
-    :param name: of the source.
+    :param side_by_side: columns that are read at the same time, for the size of blocks.
     """
 
-    def __init__(
-        self,
-        head: Struct,
-        group: Struct,
-        fields: Sequence[Field],
-        start: int,
-        end: int,
-        blocks: Blocks,
-        number: int,
-        name: str,
-    ) -> None:
-        place = f"{name}, row group {number}"
-        columns = sum(len(field.leaves) for field in fields)
-        if start == 0 and end == get(group, Group.ROWS):
+    def __init__(self, stretch: Stretch, fields: Sequence[Field], side_by_side: int) -> None:
+        head, group, blocks = stretch.head, stretch.group, stretch.blocks
+        place = f"{stretch.name}, row group {stretch.number}"
+        if stretch.whole:
             found = [images.whole(head, group, fields)]
         else:
-            found = [images.part(head, group, field, start, end, blocks, number, name) for field in fields]
+            found = [
+                images.part(head, group, field, stretch.start, stretch.end, blocks, place) for field in fields
+            ]
+        columns = max(side_by_side, sum(image.leaves for image in found))
         self._streams = [Stream(image, blocks, columns, place) for image in found]
-        self.left = end - start
+        self.left = stretch.end - stretch.start
 
     def take(self, rows: int) -> pa.Table:
         """The next rows, exactly as many."""

@@ -22,7 +22,9 @@ _COMMON: Final = {
     "date32[day]": pa.date32(),
     "date64[ms]": pa.date64(),
 }
-_PATTERN: Final = re.compile(r"(?P<name>\w+)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\]|<(?P<angle>.*)>)?")
+_PATTERN: Final = re.compile(
+    r"(?P<name>\w+)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\]|<(?P<angle>.*)>)?"
+)
 _SHOWN: Final = "string, int64, double, bool, decimal128(10, 2), timestamp[us, tz=UTC], date32, list<string>"
 
 

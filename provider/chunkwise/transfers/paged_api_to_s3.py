@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, BaseHook
-from airflow.sdk import Asset, AssetAlias
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core import memory
-from chunkwise.core.errors import ChunkwiseError, ConfigError
+from chunkwise.core.errors import ConfigError
 from chunkwise.core.ingest.checkpoint import MemoryStateStore
 from chunkwise.core.ingest.job import PagedIngest, Progress
 from chunkwise.core.ingest.spec import Destination, HttpOptions, IngestSpec, OnEmpty
@@ -28,6 +27,7 @@ from chunkwise.core.records.lines import OnStampConflict
 from chunkwise.core.records.quarantine import QuarantinePolicy
 from chunkwise.core.storage import OnExists
 from chunkwise.core.units import MiB
+from chunkwise.edge import passwords, permanent_fails_at_once, publish_receipt
 from chunkwise.hooks.http import ApiConnection, PagedApiHook
 from chunkwise.lineage import collect_ingest, ingest_lineage
 from chunkwise.links.s3 import S3ObjectLink
@@ -314,11 +314,8 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         try:
-            receipt = self._ingest(context)
-        except ChunkwiseError as error:
-            if error.transient:
-                raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+            with permanent_fails_at_once():
+                receipt = self._ingest(context)
         finally:
             self._job = None
         self._receipt = receipt
@@ -350,7 +347,7 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
                 api.session,
                 self.hook.conn,
                 state=state or MemoryStateStore(),
-                secrets=self._secrets(),
+                secrets=passwords(self.secret_conn_ids) or None,
                 on_progress=ProgressLog(self.log.info),
                 # an upload that nobody would find again must not stay open
                 will_retry=state is not None and _will_retry(context),
@@ -440,17 +437,6 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
             raise ConfigError("s3_bucket or s3_key is empty")
         return bucket, key
 
-    def _secrets(self) -> dict[str, str] | None:
-        if not self.secret_conn_ids:
-            return None
-        secrets = {}
-        for name, conn_id in self.secret_conn_ids.items():
-            password = BaseHook.get_connection(conn_id).password
-            if not password:
-                raise ConfigError(f"connection {conn_id!r} has no password to use as the secret {name!r}")
-            secrets[name] = password
-        return secrets
-
     def _link(self, context: Context, destination: Destination) -> None:
         # before the run: Airflow asks for the link of a failed task too
         S3ObjectLink.persist(
@@ -466,12 +452,7 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
 
     def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
         bucket, _, key = str(receipt["uri"]).removeprefix("s3://").partition("/")
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if isinstance(outlet, AssetAlias):
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
-            else:
-                events[outlet].extra = receipt
+        publish_receipt(context, self.outlets, receipt)
         if self.compare_with_previous:
             PreviousReceipt.of(context, self.outlets).set(receipt)
         collect_ingest(self, str(self._source_url), bucket, key)

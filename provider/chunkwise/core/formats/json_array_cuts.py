@@ -22,6 +22,8 @@ from chunkwise.core.units import KiB, MiB
 _BACK: Final = KiB
 #: records up to this size are cut from one another without a pass over the source
 _FARTHEST: Final = 32 * MiB
+#: bytes that mostly tell whether the window begins in a string
+_GLANCE: Final = 4 * KiB
 #: bytes of a block of the pass: what is worked on stays in the caches of a processor
 _BLOCK: Final = 64 * KiB
 
@@ -110,12 +112,20 @@ def _look(data: bytes, near: int, shape: re.Pattern[bytes], *, at_start: bool, a
         while start < len(data) and data[start - 1] == 0x5C:
             start += 1
     end = safe_end(data, start, len(data))
-    for inside in (False,) if at_start else (False, True):
-        if not at_start and not _plausible(data, start, inside):
-            continue
-        found = _first_record(data, start, end, inside, near, shape, at_start=at_start, at_end=at_end)
-        if found is not None:
-            return found
+    states = [False] if at_start else [False, True]
+    for size in (_GLANCE, end):
+        if len(states) > 1:
+            states = [inside for inside in states if _plausible(data[:size], start, inside)]
+    for inside in states:
+        effect = effects(data[start:end])[inside]
+        # the last bracket of all is the array's own
+        depth = 1 if at_start else effect.net + 1 if at_end else -effect.dip
+        for sign in signs(data, start, end, inside=inside, depth=0):
+            if sign.byte == COMMA and sign.depth == depth:
+                text = _NO_WHITE.search(data, sign.after)
+                begin = -1 if text is None else text.start()
+                if begin >= near and shape.match(data, begin) is not None and _record(data, begin):
+                    return begin
     return None
 
 
@@ -143,38 +153,6 @@ def _plausible(data: bytes, start: int, inside: bool) -> bool:
             rest = _REST_OF_STRING.match(data, stop + 1)
             return rest is None or rest.end() >= len(data) - 1
         start, first = string.end(), False
-
-
-def _first_record(
-    data: bytes,
-    start: int,
-    end: int,
-    inside: bool,
-    near: int,
-    shape: re.Pattern[bytes],
-    *,
-    at_start: bool,
-    at_end: bool,
-) -> int | None:
-    found = list(signs(data, start, end, inside=inside, depth=0))
-    commas = [sign for sign in found if sign.byte == COMMA]
-    if not commas:
-        return None
-    if at_start:
-        depth = 1
-    elif at_end:
-        depth = found[-1].depth + 1  # the array's own bracket is the last sign
-    else:
-        depth = min(sign.depth for sign in commas)
-    for comma in commas:
-        if comma.depth != depth:
-            continue
-        text = _NO_WHITE.search(data, comma.after)
-        if text is None or text.start() < near:
-            continue
-        if shape.match(data, text.start()) is not None and _record(data, text.start()):
-            return text.start()
-    return None
 
 
 def _record(data: bytes, start: int) -> bool:

@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from chunkwise.core.errors import InvalidSource
-from chunkwise.core.formats.json_brackets import COMMA, Sign, effects, safe_end, signs
+from chunkwise.core.formats.json_brackets import COMMA, Effect, Sign, effects, safe_end, signs
 from chunkwise.core.formats.json_checker import RowChecker
 from chunkwise.core.formats.json_rows import SLAB, JsonRows, Pieces, Slab
 from chunkwise.core.formats.json_text import BOM, WHITE
 from chunkwise.core.formats.model import RECORD, Boundary, ByteSource, Layout, ReadRequest, Span
+from chunkwise.core.units import KiB
 
 #: bytes between records that are small enough to be kept in a note
 NOTE: Final = 256
@@ -21,7 +22,8 @@ NOTE: Final = 256
 _NO_WHITE: Final = re.compile(rb"[^ \t\r\n]")
 _NO_BACKSLASH: Final = re.compile(rb"[^\\]")
 _RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_TAILS: Final = (4096, 16384)
+#: bytes at the end of a slab in which the last record's end is looked for, before all of it is looked at
+_TAILS: Final = (1 * KiB, 16 * KiB)
 
 
 class ArrayFraming:
@@ -213,10 +215,19 @@ class ArrayReader:
         limit = max(1, min(SLAB, self._request.batch_bytes))
         window.has(limit)
         end = safe_end(window.data, 0, min(limit, len(window.data)))
-        effect = effects(window.data[:end])[0]
-        found = _last_separator(window.data, end) if effect.dip == 0 else _closing(window.data, end)
-        if found is not None:
-            return self._few_rows(found)
+        effect = Effect(False, 0, 0)
+        for size in (*_TAILS, end):
+            start = safe_end(window.data, 0, max(0, end - size))
+            before = effects(window.data[:start])[0]
+            effect = before.then(effects(window.data[start:end])[before.inside])
+            if effect.dip > 0:
+                found = _closing(window.data, end)
+            else:
+                found = _last_separator(window.data, start, end, before)
+            if found is not None:
+                return self._few_rows(found)
+            if start == 0:
+                break
         # one record that is longer
         while True:
             if not window.has(end + 1):
@@ -304,15 +315,13 @@ def _closing(data: bytes, end: int) -> Sign | None:
     return next(found, None)
 
 
-def _last_separator(data: bytes, end: int) -> Sign | None:
-    """The last comma between records in ``data[:end]``, which begins at one and does not leave the array."""
-    for size in (*_TAILS, end):
-        start = safe_end(data, 0, max(0, end - size))
-        before = effects(data[:start])[0]
-        last = None
-        for sign in signs(data, start, end, inside=before.inside, depth=1 + before.net):
-            if sign.byte == COMMA and sign.depth == 1:
-                last = sign
-        if last is not None or not start:
-            return last
-    return None
+def _last_separator(data: bytes, start: int, end: int, before: Effect) -> Sign | None:
+    """The last comma between records in a piece of data.
+
+    :param before: the effect of what stands before the piece, from the first record on.
+    """
+    last = None
+    for sign in signs(data, start, end, inside=before.inside, depth=1 + before.net):
+        if sign.byte == COMMA and sign.depth == 1:
+            last = sign
+    return last

@@ -1,0 +1,40 @@
+"""What a plan keeps of a CSV source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from chunkwise.core.formats.csv_dialect import Dialect
+from chunkwise.core.formats.model import Layout
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The details of a layout.
+
+    :param dialect: how the source is written.
+    :param body: where its rows begin: after the byte order mark, the preamble and the header.
+    :param fields: cells of a row, by the header or the first row; ``None``: there is none.
+    """
+
+    dialect: Dialect
+    body: int
+    fields: int | None
+
+    @classmethod
+    def of(cls, layout: Layout) -> Details:
+        """Read them from a layout."""
+        return msgspec.convert(layout.details, cls)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values only."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    @staticmethod
+    def names(layout: Layout) -> tuple[str, ...] | None:
+        """Of the columns; ``None``: they have none."""
+        if layout.columns is None:
+            return None
+        return tuple(column.name for column in layout.columns)

@@ -12,8 +12,8 @@ import msgspec
 
 from chunkwise.core.dispatch import proof
 from chunkwise.core.dispatch.assemble import checksum_of, decode_crc32, segments_of, whole
-from chunkwise.core.dispatch.model import Done, MergeReceipt, Plan
-from chunkwise.core.dispatch.plan import clear, write_manifests
+from chunkwise.core.dispatch.model import Done, MergeReceipt, OpenUpload, Plan
+from chunkwise.core.dispatch.plan import abort_merge, clear, write_manifests
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
 from chunkwise.core.dispatch.rejected import check_limits, rejected_key
 from chunkwise.core.dispatch.replan import replan
@@ -109,6 +109,13 @@ class _Merge:
             if done.part is not None and parts.get(done.part.key) != done.part.etag
         ]
 
+    def _remember(self, upload_id: str) -> None:
+        """Keep the id of the upload, so that a merge after a kill finds it."""
+        target = self.plan.config.target
+        upload = OpenUpload(bucket=target.bucket, key=target.key, upload_id=upload_id)
+        self.staging.delete(self.staging.upload_key)
+        self.staging.put_new(self.staging.upload_key, upload)
+
     def check_source(self) -> tuple[str | None, bool]:
         """CRC-32 of what was read, and whether S3's own of the source was compared with it."""
         crc = proof.source_crc32(self.plan, self.done)
@@ -166,6 +173,9 @@ class _Merge:
             extra_args=target.extra_args,
             copies_in_flight=self.copies_in_flight,
             crc32=checksum_of(segments),
+            on_upload_id=self._remember,
+            # below the staging directory they are removed with it, whatever happens to this process
+            scratch=f"{self.staging.prefix}concat/" if self.staging.bucket == target.bucket else None,
         )
         return MergeReceipt(
             uri=None if written.skipped else written.uri,
@@ -251,6 +261,7 @@ def merge_parts(
             if finished is None:
                 plan, etag = staging.get(staging.plan_key, Plan) or (plan, etag)
                 merge = _Merge(client, staging, plan, etag, run_missing or inline, copies_in_flight)
+                abort_merge(staging)
                 merge.prove()
                 if lease is not None:
                     lease.check()

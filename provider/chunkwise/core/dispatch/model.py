@@ -208,6 +208,20 @@ class Started(_Value, frozen=True):
     version: int = VERSION
 
 
+class OpenUpload(_Value, frozen=True):
+    """The upload of a merge that is under way.
+
+    :param bucket: of the target.
+    :param key: of the target.
+    :param upload_id: S3's.
+    """
+
+    bucket: str
+    key: str
+    upload_id: str
+    version: int = VERSION
+
+
 class Cancelled(_Value, frozen=True):
     """The mark that a dispatch was cancelled: processors that see it end.
 

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from botocore.exceptions import ClientError
 
 from chunkwise.core.digests import digest
 from chunkwise.core.dispatch import boundaries
 from chunkwise.core.dispatch.members import FORMATS, member_cuts
-from chunkwise.core.dispatch.model import Output, Plan
+from chunkwise.core.dispatch.model import OpenUpload, Output, Plan
 from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
 from chunkwise.core.dispatch.spec import MAX_CHUNKS, PRESERVE, Config, OnExisting, Source
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, parse_state
@@ -30,8 +31,10 @@ from chunkwise.core.formats.model import Boundary, Format, Layout
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.protect.mapping import Mapping, candidates, check_columns, parse_mapping
 from chunkwise.core.protect.protector import check_operations
-from chunkwise.core.storage import objects
+from chunkwise.core.storage import abort_below, objects
+from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.source import ObjectRef, pin
+from chunkwise.core.storage.uploads import abort_upload
 
 log = logging.getLogger(__name__)
 
@@ -175,10 +178,36 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 def clear(staging: Staging) -> None:
     """Remove everything of a dispatch; its plan last, so that a clear that is killed can be seen."""
+    abort_merge(staging)
+    _abort_parts(staging)
     keys = [item.key for item in staging.list()]
     first = [key for key in keys if key != staging.plan_key]
     staging.delete(*first)
     staging.delete(*(key for key in keys if key == staging.plan_key))
+
+
+def abort_merge(staging: Staging) -> None:
+    """Abort the upload that a killed merge left open."""
+    found = staging.get(staging.upload_key, OpenUpload)
+    if found is None:
+        return
+    upload = found[0]
+    arguments = CallArguments(staging.client, staging.extra_args, key=upload.key)
+    abort_upload(staging.client, upload.bucket, upload.key, upload.upload_id, arguments=arguments)
+    staging.delete(staging.upload_key)
+
+
+def _abort_parts(staging: Staging) -> None:
+    """Abort the uploads of parts that killed processors left open."""
+    try:
+        abort_below(staging.client, staging.bucket, staging.prefix, extra_args=staging.extra_args)
+    except ClientError as error:  # it needs a permission of its own, which many roles lack
+        log.warning(
+            "uploads that killed processors may have left below %s could not be listed (%s): a lifecycle rule"
+            " AbortIncompleteMultipartUpload removes them",
+            staging.uri,
+            error.response.get("Error", {}).get("Code"),
+        )
 
 
 def write_manifests(staging: Staging, plan: Plan, chunks: Iterable[int]) -> None:

@@ -94,6 +94,11 @@ class Staging:
         return f"{self.prefix}parts/merge.lock"
 
     @property
+    def upload_key(self) -> str:
+        """Of the id of the merge's upload, by which a later merge finds it if this one is killed."""
+        return f"{self.prefix}parts/merge.upload.json"
+
+    @property
     def state_prefix(self) -> str:
         """Below it lies all that tells how far the chunks are: one LIST per 1,000 chunks."""
         return f"{self.prefix}done/"

@@ -17,7 +17,7 @@ from chunkwise.core.storage.receipt import ObjectReceipt
 from chunkwise.core.storage.retries import Retries
 from chunkwise.core.storage.saved import Cut, SavedUpload
 from chunkwise.core.storage.source import ObjectRef, S3Source, pin
-from chunkwise.core.storage.uploads import abort_saved, abort_stale_uploads
+from chunkwise.core.storage.uploads import abort_below, abort_saved, abort_stale_uploads
 from chunkwise.core.storage.writer import OnExists, S3Writer
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "S3Writer",
     "SavedUpload",
     "Small",
+    "abort_below",
     "abort_saved",
     "abort_stale_uploads",
     "combine_all",

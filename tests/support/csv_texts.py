@@ -1,9 +1,10 @@
-"""CSV for tests: a slow reader that looks at one byte after the other, hostile texts, and a small dispatch."""
+"""CSV for tests: a reader that looks at one byte after the other, hostile texts, and a small dispatch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -205,7 +206,7 @@ class Run:
         change: Change | None = None,
     ) -> Result:
         ends, parts, batches, chunks, closed, rows = [], [], [], [], True, 0
-        for number, (start, end) in enumerate(zip(boundaries, boundaries[1:], strict=False)):
+        for number, (start, end) in enumerate(pairwise(boundaries)):
             found, reader = self.read(start.position, end.position, request or ReadRequest())
             encoder = self.format.encoder(self.target)
             data = b""

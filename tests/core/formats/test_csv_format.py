@@ -349,7 +349,7 @@ def test_a_replaced_cell_keeps_its_quotes_or_gets_them_where_it_must():
 
 def test_a_value_that_the_source_cannot_write_is_refused_without_naming_it():
     run = Run(b"a,b\n1,2\n", {"encoding": "ascii"})
-    with pytest.raises(RowInvalid, match="new value of 'a' cannot be written: .* ascii lacks") as caught:
+    with pytest.raises(RowInvalid, match=r"new value of 'a' cannot be written: .* ascii lacks") as caught:
         run.process(run.boundaries(99), ReadRequest(columns=("a",)), lambda batch: batch.replace("a", ["é"]))
     assert "é" not in str(caught.value)
     run = Run(b"a,b\n1,2\n", {"quoting": 3})

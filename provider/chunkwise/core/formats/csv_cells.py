@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.csv_patterns import patterns
+
+#: encodings in which a text has one spelling: a value that did not change has the bytes that it had
+_ONE_SPELLING: Final = frozenset({"utf-8", "ascii", "iso8859-1"})
 
 
 class Cells:
@@ -38,6 +42,7 @@ class Cells:
         # the end of a cell it would become part of the delimiter behind it.
         ends = b"\r\n" if self._quote else dialect.line_ends
         special = ends + self._delimiter[:1] + self._quote + self._escape
+        self._harmful = special + b"\n"
         self._special = re.compile(b"[" + re.escape(special) + b"]")
         self._unquotable = re.compile(b"[" + re.escape(special + self._comment) + b"]")
 
@@ -91,32 +96,32 @@ class Cells:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    def alike(self, values: Sequence[str], old: Sequence[bytes], *, first: bool) -> list[bytes] | None:
+    def alike(
+        self, values: Sequence[str], old: Sequence[bytes], *, first: bool, plain: bool
+    ) -> list[bytes] | None:
         """Cells of many texts, where all old cells have quotes, or none has, and no text needs other ones.
 
         :param old: the cells that were there.
         :param first: whether they are the first ones of their rows.
+        :param plain: whether it is known that no old cell has quotes.
         :return: ``None`` where they must be looked at one by one.
         :raises UnicodeEncodeError: a text is not of the encoding.
         """
-        if self._single or not values:
+        if self._single or self._dialect.encoding not in _ONE_SPELLING:
             return None
         joined = "\n".join(values).encode(self._dialect.encoding)
-        if joined.count(b"\n") != len(values) - 1:
+        if len(joined) - len(joined.translate(None, self._harmful)) != len(values) - 1:
             return None
-        before = b"\n".join(old)
-        plain = not (self._quote and self._quote in before) and not (self._escape and self._escape in before)
-        found = joined.split(b"\n")
-        if self._special.search(joined.replace(b"\n", b"")):
-            return None
-        if plain and before.count(b"\n") == len(old) - 1 and not (first and self._comment):
-            return found
+        if plain and not (first and self._comment):
+            return joined.split(b"\n")
         quote = self._quote
-        if (
-            quote
-            and before.count(quote) == 2 * len(old)
-            and all(cell[:1] == cell[-1:] == quote for cell in old)
-        ):
+        before = b"\n".join(old)
+        if self._escape and self._escape in before:
+            return None
+        quotes = before.count(quote) if quote else 0
+        if not quotes and not (first and self._comment):
+            return joined.split(b"\n")
+        if quotes == 2 * len(old) and all(cell[:1] == cell[-1:] == quote for cell in old):
             return (quote + joined.replace(b"\n", b"%b\n%b" % (quote, quote)) + quote).split(b"\n")
         return None
 
@@ -157,9 +162,3 @@ class Cells:
 def cells_of(dialect: Dialect, fields: int | None) -> Cells:
     """Of a dialect."""
     return Cells(dialect, fields)
-
-
-def flat_columns(cells: Sequence[bytes], fields: int) -> Iterable[Sequence[bytes]]:
-    """Cells of whole rows, column by column."""
-    for number in range(fields):
-        yield cells[number::fields]

@@ -130,12 +130,10 @@ def refuse_wide(head: bytes, source: str) -> None:
     :param source: for messages.
     :raises UnsupportedSource: naming the encoding.
     """
-    for mark, encoding in _WIDE:
-        if head.startswith(mark):
-            break
-    else:
-        if b"\0" not in head[:4]:
-            return
+    encoding = next((name for mark, name in _WIDE if head.startswith(mark)), None)
+    if encoding is None and b"\0" not in head[:4]:
+        return
+    if encoding is None:
         encoding = "UTF-32" if head[:4].count(0) > 2 else "UTF-16"
     raise UnsupportedSource(
         f"{source} is CSV in {encoding}, in which bytes of other characters look like delimiters or line"

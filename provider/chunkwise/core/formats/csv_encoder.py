@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.csv_options import OutputOptions
-from chunkwise.core.formats.csv_rows import CsvRows
+from chunkwise.core.formats.csv_rows import CsvRows, plain_keys
 from chunkwise.core.formats.model import Batch, BatchReader
 from chunkwise.core.units import KiB
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ANY: Final = msgspec.json.Decoder()
 _TEXT: Final = msgspec.json.Decoder(str)
 _ABSENT: Final = msgspec.Raw(b"")
 #: bytes of records that become cells at once
@@ -93,8 +93,12 @@ class RowWriter:
         self._quote = str(output.dialect.quote)
         self._quote_all = output.quote_all
         self._special = (self._delimiter, self._quote, "\r", "\n")
-        self._strings = msgspec.json.Decoder(list[_row(columns, str)])  # type: ignore[misc]
-        self._values = msgspec.json.Decoder(list[_row(columns, msgspec.Raw)])  # type: ignore[misc]
+        self._decoders: list[tuple[msgspec.json.Decoder[Any], Callable[[list[Any]], list[str]]]] = []
+        if plain_keys(columns):
+            self._decoders = [
+                (msgspec.json.Decoder(list[_row(columns, str)]), self._texts),  # type: ignore[misc]
+                (msgspec.json.Decoder(list[_row(columns, msgspec.Raw)]), self._values),  # type: ignore[misc]
+            ]
 
     def header(self) -> bytes:
         """The names of the columns as a row."""
@@ -107,22 +111,15 @@ class RowWriter:
         :raises RowInvalid: one does not fit.
         """
         array = b"[%b]" % b",".join(records)
-        try:
-            found = self._strings.decode(array)
-            columns = [
-                self._texts([getattr(row, f"c{n}") for row in found]) for n in range(len(self._columns))
-            ]
-            return self._lines(columns)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            pass
-        try:
-            found = self._values.decode(array)
-            columns = [
-                [self._value(getattr(row, f"c{n}")) for row in found] for n in range(len(self._columns))
-            ]
-            return self._lines(columns)
-        except (msgspec.DecodeError, RecursionError, UnicodeError):
-            return b"".join(self._one(record, first + number) for number, record in enumerate(records))
+        for decoder, cells in self._decoders:
+            try:
+                found = decoder.decode(array)
+                if len(found) == len(records):
+                    names = [f"c{number}" for number in range(len(self._columns))]
+                    return self._lines([cells(list(map(attrgetter(name), found))) for name in names])
+            except (msgspec.DecodeError, RecursionError, UnicodeError):
+                continue
+        return b"".join(self._one(record, first + number) for number, record in enumerate(records))
 
     def _texts(self, texts: list[str]) -> list[str]:
         """Cells of a column of strings."""
@@ -136,6 +133,10 @@ class RowWriter:
         if self._quote_all or not text or any(sign in text for sign in self._special) or text == self._null:
             return self._quote + text.replace(self._quote, self._quote * 2) + self._quote
         return text
+
+    def _values(self, values: list[msgspec.Raw]) -> list[str]:
+        """Cells of a column of any values."""
+        return [self._value(value) for value in values]
 
     def _value(self, raw: msgspec.Raw) -> str:
         """Cell of a JSON value."""

@@ -242,7 +242,8 @@ def check_native(options: Mapping[str, Any], dialect: Dialect, columns: tuple[st
 
 
 def _check_only(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
+    # 0 is no False here
+    if not any(value == one and type(value) is type(one) for one in allowed):
         raise ConfigError(f"{option}={value!r} of format 'csv' is not handled: leave it out")
 
 

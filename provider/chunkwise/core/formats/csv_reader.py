@@ -255,17 +255,19 @@ class CsvReader:
         if values is None:
             return None
         self._seen += rows
-        return Slab(pieces, stride, rows=rows, size=len(slab), offsets=self._offsets, values=values)
+        return Slab(
+            pieces, stride, rows=rows, size=len(slab), offsets=self._offsets, values=values, plain=True
+        )
 
     def _plain_lines(self, slab: bytes) -> Slab | None:
         """The same where the number of cells does not matter."""
         if self._dialect.ends != "any" or self._dialect.comment is not None:
             return None
-        if b"\r\n" not in slab and b"\r" in slab:
+        # a line end after a line end is a blank line, unless it is the LF of a CR
+        lone = slab.count(b"\r") - slab.count(b"\r\n")
+        if lone or slab[:1] in b"\r\n" or b"\n\n" in slab or b"\n\r" in slab:
             return None
         lines = slab.splitlines(keepends=True)
-        if any(blank in lines for blank in (b"\n", b"\r\n", b"\r")):
-            return None
         self._seen += len(lines)
         return Slab(lines, 1, rows=len(lines), size=len(slab))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -29,10 +29,22 @@ class Slab:
     :param values: texts of these columns.
     :param bad: rows that were left out, by the number of good rows before each.
     :param size: bytes of the source.
+    :param plain: whether it is known that there are no quotes and escapes.
     :param unfinished: whether the last piece ends with a line end that the source has not.
     """
 
-    __slots__ = ("bad", "matches", "offsets", "pieces", "rows", "size", "stride", "unfinished", "values")
+    __slots__ = (
+        "bad",
+        "matches",
+        "offsets",
+        "pieces",
+        "plain",
+        "rows",
+        "size",
+        "stride",
+        "unfinished",
+        "values",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class Slab:
         offsets: Mapping[str, int] | None = None,
         values: dict[str, list[str]] | None = None,
         bad: Sequence[tuple[int, BadRow]] = (),
+        plain: bool = False,
         unfinished: bool = False,
     ) -> None:
         self.pieces = pieces
@@ -55,6 +68,7 @@ class Slab:
         self.offsets = offsets or {}
         self.values = values or {}
         self.bad = bad
+        self.plain = plain
         self.unfinished = unfinished
 
     def cut(self, rows: int) -> tuple[Slab, Slab]:
@@ -76,6 +90,7 @@ class Slab:
                 offsets=self.offsets,
                 values={name: values[:rows] for name, values in self.values.items()},
                 bad=first,
+                plain=self.plain,
             ),
             Slab(
                 self.pieces[at:],
@@ -86,6 +101,7 @@ class Slab:
                 offsets=self.offsets,
                 values={name: values[rows:] for name, values in self.values.items()},
                 bad=second,
+                plain=self.plain,
                 unfinished=self.unfinished,
             ),
         )
@@ -198,14 +214,16 @@ class CsvRows:
     ) -> None:
         old = slab.values[column]
         cells = slab.cells(column)
-        texts = [before if after is None else after for before, after in zip(old, new, strict=True)]
-        if texts == old:
-            return
+        kept = None in new
+        texts: list[Any] = list(new)
+        if kept:
+            texts = [before if after is None else after for before, after in zip(old, new, strict=True)]
         try:
-            changed = None if None in new else self._cells.alike(texts, cells, first=first)
+            changed = None if kept else self._cells.alike(texts, cells, first=first, plain=slab.plain)
         except UnicodeEncodeError:
             changed = None
         if changed is None:
+            slab.plain = False
             changed = list(cells)
             quote = self._dialect.encoded(self._dialect.quote)
             for row, (before, after) in enumerate(zip(old, texts, strict=True)):
@@ -230,8 +248,16 @@ class CsvRows:
         )
 
 
+def plain_keys(columns: tuple[str, ...]) -> bool:
+    """Whether all names are keys as they stand: msgspec has no field whose key needs an escape."""
+    return not any(sign in '"\\' or sign < " " for name in columns for sign in name)
+
+
 @lru_cache(maxsize=16)
-def _row(columns: tuple[str, ...]) -> type[msgspec.Struct]:
-    """Encodes faster than a dictionary."""
+def _row(columns: tuple[str, ...]) -> Callable[..., Any]:
+    """A row that becomes a JSON object."""
+    if not plain_keys(columns):
+        return lambda *texts: dict(zip(columns, texts, strict=True))
+    # faster than a dictionary
     fields = [(f"c{number}", str, msgspec.field(name=column)) for number, column in enumerate(columns)]
     return msgspec.defstruct("Row", fields, gc=False)

@@ -1,0 +1,189 @@
+"""Options of CSV, and what the head of a source says."""
+
+import pytest
+
+from chunkwise.core.errors import ConfigError, InvalidSource, UnsupportedSource
+from chunkwise.core.formats.csv_details import Details
+from chunkwise.core.formats.csv_format import Csv
+from chunkwise.core.formats.model import Boundary, ReadRequest
+from tests.support.csv_texts import Run
+from tests.support.sources import BytesSource
+
+
+def inspected(data: bytes, **options):
+    return Csv().inspect(BytesSource(data), options)
+
+
+def names(data: bytes, **options) -> list[str] | None:
+    columns = inspected(data, **options).columns
+    return None if columns is None else [column.name for column in columns]
+
+
+def body(data: bytes, **options) -> int:
+    return Details.of(inspected(data, **options)).body
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "columns", "start"),
+    [
+        (b"a,b\n1,2\n", {}, ["a", "b"], 4),
+        (b"a\tb\n1\t2\n", {"sep": "\t"}, ["a", "b"], 4),
+        (b"a\tb\n1\t2\n", {"suffix": ".tsv"}, ["a", "b"], 4),
+        (b"a\tb;c\n1;2\n", {"suffix": ".tsv", "delimiter": ";"}, ["a\tb", "c"], 6),
+        (b"\xef\xbb\xbfa,b\r\n1,2\r\n", {}, ["a", "b"], 8),
+        (b"\xef\xbb\xbfa,b\r\n1,2\r\n", {"encoding": "utf-8-sig"}, ["a", "b"], 8),
+        (b'\xef\xbb\xbf"a, x",b\n1,2\n', {}, ["a, x", "b"], 12),
+        (b'"a\nb",c\r1,2\r', {}, ["a\nb", "c"], 8),
+        (b"Report\n\n# x\na,b\n1,2\n", {"skiprows": 1, "comment": "#"}, ["a", "b"], 16),
+        (b'A "report\nof "two\na,b\n', {"skiprows": 2}, ["a", "b"], 22),
+        (b"1,2\n", {"header": None}, None, 0),
+        (b"x\n1,2\n", {"header": None, "skiprows": 1}, None, 2),
+        (b"1,2\n", {"names": ["a", "b"]}, ["a", "b"], 0),
+        (b"x,y\n1,2\n", {"names": ["a", "b"], "header": 0}, ["a", "b"], 4),
+        (b"", {}, None, 0),
+        (b"\n\n", {}, None, 2),
+        (b"\xef\xbb\xbf", {}, None, 3),
+        (b"a,b", {}, ["a", "b"], 3),
+        (b"a,b\r", {}, ["a", "b"], 4),
+        (b"a,,a\n", {}, ["a", "", "a"], 5),
+        ("Größe|é\n".encode("cp1252"), {"encoding": "cp1252", "sep": "|"}, ["Größe", "é"], 8),
+        ("キー,b\n".encode("euc_jp"), {"encoding": "euc_jp"}, ["キー", "b"], 7),
+        (b"a||b|c||d\n", {"sep": "||"}, ["a", "b|c", "d"], 10),
+    ],
+)
+def test_head(data, options, columns, start):
+    assert names(data, **options) == columns
+    assert body(data, **options) == start
+
+
+def test_a_header_longer_than_a_window_is_read_whole():
+    header = '"' + "line of text\n" * 20_000 + '",b\n'
+    assert names(header.encode() + b"1,2\n") == ["line of text\n" * 20_000, "b"]
+
+
+def test_a_header_that_never_ends_is_named():
+    with pytest.raises(InvalidSource, match="memory://source: the quotes of its header are never closed"):
+        inspected(b'"a,b\n1,2\n')
+
+
+def test_a_header_of_another_encoding_is_named():
+    with pytest.raises(InvalidSource, match="its header is not utf-8; give its encoding"):
+        inspected("é,b\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_wide_encodings_are_known_by_their_bytes(encoding):
+    with pytest.raises(UnsupportedSource, match=f"is CSV in {encoding[:6].upper()}"):
+        inspected("a,b\n1,2\n".encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-32", "shift_jis", "gbk", "big5", "cp037", "utf-7", "cp932"]
+)
+def test_encodings_whose_bytes_have_two_meanings_are_refused_by_name(encoding):
+    with pytest.raises(UnsupportedSource, match=f"encoding '{encoding}' cannot be cut"):
+        inspected(b"a,b\n", encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "cp1250", "iso-8859-15", "koi8-r", "mac-roman", "cp437", "ascii"]
+)
+def test_encodings_of_one_byte_a_character_are_handled(encoding):
+    assert names(b"a,b\n", encoding=encoding) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"colour": 1}, "option 'colour' of format 'csv' is unknown"),
+        ({"sep": None}, "sep=None: give the delimiter, it is not guessed"),
+        ({"sep": ""}, "give the delimiter"),
+        ({"sep": r"\s+"}, "it is no regular expression"),
+        ({"sep": 'a"'}, "contains a line end, or the quotechar"),
+        ({"sep": "\n"}, "contains a line end"),
+        ({"quotechar": "''"}, "quotechar=\"''\": it must be one byte"),
+        ({"quotechar": "é"}, "it must be one byte in utf-8"),
+        ({"comment": "é", "encoding": "ascii"}, "comment='é' does not exist in encoding ascii"),
+        ({"escapechar": '"'}, "must differ from each other"),
+        ({"escapechar": 5}, "escapechar=5: it must be one character"),
+        ({"doublequote": "yes"}, "doublequote='yes': it must be true or false"),
+        ({"encoding": "no-such"}, "encoding 'no-such' is unknown"),
+        ({"header": 3}, "header=3: .*skip the lines before it by skiprows"),
+        ({"header": [0, 1]}, r"header=\[0, 1\]"),
+        ({"header": True}, "header=True"),
+        ({"names": ["a", "a"]}, "names names 'a' twice"),
+        ({"names": "ab"}, "names must be a list"),
+        ({"names": ["a"], "header": 0}, "names has 1 names, and the header has 2"),
+        ({"skiprows": -1}, "skiprows=-1: it must be a number of lines"),
+        ({"skiprows": [1]}, r"skiprows=\[1\]"),
+        ({"lineterminator": ";"}, "lineterminator=';'"),
+        ({"quoting": 2}, "quoting=2"),
+        ({"usecols": ["a"]}, "usecols=.* is not handled: leave it out"),
+        ({"skip_blank_lines": False}, "skip_blank_lines=False"),
+        ({"index_col": 0}, "index_col=0"),
+    ],
+)
+def test_an_option_that_cannot_work_is_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        inspected(b"a,b\n1,2\n", **options)
+
+
+def test_options_that_change_nothing_are_taken():
+    assert names(
+        b"a,b\n",
+        dtype="str",
+        keep_default_na=False,
+        na_values=["-"],
+        index_col=None,
+        engine="c",
+        low_memory=False,
+        compression="infer",
+        skipinitialspace=False,
+        on_bad_lines="error",
+        quoting=1,
+        header="infer",
+        comment=None,
+    ) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sep": ";"}, "sep=';' of the output: csv that stays csv keeps the form of its source"),
+        ({"encoding": "cp1252"}, "encoding='cp1252'"),
+        ({"columns": ["a"]}, "columns=.* keeps the form"),
+        ({"header": False}, "header=False"),
+        ({"index": True}, "index=True of format 'csv' is not handled"),
+        ({"what": 1}, "option 'what' of format 'csv' is unknown"),
+    ],
+)
+def test_a_native_output_has_the_form_of_its_source(options, message):
+    layout = inspected(b"a,b\n")
+    with pytest.raises(ConfigError, match=message):
+        Csv().target(layout, options, native=True)
+
+
+def test_a_native_output_may_be_told_what_it_is_anyway():
+    layout = inspected(b"a;b\n", sep=";")
+    options = {"sep": ";", "index": False, "header": True, "encoding": "UTF-8", "columns": ["a", "b"]}
+    assert Csv().target(layout, options, native=True) == Csv().target(layout, {}, native=True)
+
+
+def test_a_preamble_and_a_header_belong_to_no_part_and_are_cut_nowhere():
+    data = b'\xef\xbb\xbfReport "\n\n"a\nb",c\n1,2\n3,4\n'
+    run = Run(data, {"skiprows": 1})
+    for chunk_bytes in range(1, len(data)):
+        boundaries = run.boundaries(chunk_bytes)
+        assert all(boundary.position in (0, 21, 25, 29) for boundary in boundaries)
+        result = run.process(boundaries, ReadRequest(columns=("c",)))
+        assert result.closed
+        assert result.output == data
+        assert result.rows == 2
+
+
+def test_a_span_within_the_head_ends_in_a_state_of_its_own():
+    run = Run(b"a,b\n1,2\n")
+    batches, reader = run.read(0, 2, ReadRequest())
+    assert (batches, reader.end) == ([], Boundary(position=2, state="head"))
+    batches, reader = run.read(0, 4, ReadRequest())
+    assert (batches, reader.end) == ([], Boundary(position=4))

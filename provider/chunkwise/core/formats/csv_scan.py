@@ -10,7 +10,7 @@ from chunkwise.core.formats.csv_patterns import patterns, strict_pattern
 from chunkwise.core.formats.model import RECORD
 
 #: so many records tell a right guess from a wrong one
-_ENOUGH: Final = 200
+_ENOUGH: Final = 64
 
 
 def complete(dialect: Dialect, data: bytes, start: int, end: int) -> int:

@@ -74,8 +74,14 @@ def assert_nothing_left(server):
 
 def test_large_parts_are_copied_and_none_of_their_bytes_is_read(scaled_s3):
     segments, data = parts_of(scaled_s3)
+    sizes = []
+    scaled_s3.client.meta.events.register(
+        "provide-client-params.s3.CompleteMultipartUpload",
+        lambda params, **_: sizes.append(params["MpuObjectSize"]),
+    )
     receipt = put_together(scaled_s3.client, segments, bucket=scaled_s3.bucket, key="out")
     assert scaled_s3.get("out") == data
+    assert sizes == [len(data)]
     assert scaled_s3.calls == Counter(CreateMultipartUpload=1, UploadPartCopy=4, CompleteMultipartUpload=1)
     assert (receipt.parts, receipt.copies, receipt.requests) == (4, 4, 6)
     assert (receipt.size, receipt.copied_bytes, receipt.uploaded_bytes) == (len(data), len(data), 0)
@@ -342,6 +348,31 @@ def test_no_intermediate_object_is_written_where_the_commit_would_be_refused(sca
             scaled_s3.client, segments, bucket=scaled_s3.bucket, key="out", limits=FEW, on_exists="fail"
         )
     assert scaled_s3.calls == Counter(HeadObject=1)
+
+
+def test_intermediate_objects_are_encrypted_and_read_as_the_object_itself(scaled_s3):
+    """They need what the object needs, not what its sources needed."""
+    segments, _ = parts_of(scaled_s3, 5)
+    asked = []
+    for operation in ("CreateMultipartUpload", "UploadPartCopy"):
+        scaled_s3.client.meta.events.register_first(
+            f"provide-client-params.s3.{operation}",
+            lambda params, model, **_: asked.append((model.name, dict(params))),
+        )
+    put_together(
+        scaled_s3.client,
+        segments,
+        bucket=scaled_s3.bucket,
+        key="out",
+        limits=FEW,
+        extra_args={"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "o" * 32, "StorageClass": "GLACIER"},
+        source_args={"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "s" * 32},
+    )
+    creations = [params for name, params in asked if name == "CreateMultipartUpload"]
+    assert [params["SSECustomerKey"] for params in creations] == ["o" * 32] * 3
+    assert ["StorageClass" in params for params in creations] == [False, False, True]
+    copies = [params["CopySourceSSECustomerKey"] for name, params in asked if name == "UploadPartCopy"]
+    assert copies == ["s" * 32] * 5 + ["o" * 32] * 2
 
 
 # --- sources that are no longer what was pinned
@@ -612,6 +643,20 @@ def test_a_conflict_starts_again_with_a_new_upload(scaled_s3, scaled_faults):
     assert scaled_s3.get("out") == data
     assert len(set(ids)) == 3
     assert scaled_faults.calls["UploadPartCopy"] == 3 * 4
+    assert scaled_s3.open_uploads() == []
+
+
+@pytest.mark.parametrize("status", [409, 404], ids=["conflict", "NoSuchUpload"])
+def test_nothing_is_started_again_where_the_answer_is_known(scaled_s3, scaled_faults, status):
+    """The other writer's object stands there: all copies once more would only be refused."""
+    segments, _ = parts_of(scaled_s3)
+    scaled_s3.put("out", b"theirs")
+    scaled_faults.fail("HeadObject", status=404)  # it was not there before the copies
+    scaled_faults.fail("CompleteMultipartUpload", status=status)
+    with pytest.raises(ObjectExists, match="has an object"):
+        put_together(scaled_faults.client, segments, bucket=scaled_s3.bucket, key="out", on_exists="fail")
+    assert scaled_faults.calls["CreateMultipartUpload"] == 1
+    assert scaled_s3.get("out") == b"theirs"
     assert scaled_s3.open_uploads() == []
 
 

@@ -124,6 +124,7 @@ def test_the_plan_is_right_and_uploads_the_fewest_bytes(segments, min_part, fact
     sizes=st.lists(st.tuples(st.integers(0, 3), st.integers(4, 13)), max_size=12),
     min_part=st.integers(3, 6),
 )
+@example([(0, 8), (1, 5), (0, 5), (1, 8), (0, 15)], 5)  # the best plan uploads two that could be copied
 def test_chains_of_barely_large_parts_upload_the_fewest_bytes(sizes, min_part):
     """Each part can give a little, and what it gives to the one side it has no more for the other."""
     segments = []

@@ -14,7 +14,7 @@ PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3
 endif
 
 RUN := .venv/bin/python
-# Options for the command behind `demo`, `up`, `test`, `test-all` and `bench`: make demo ARGS="--records 5000"
+# Options for the command behind `demo`, `up`, `test`, `test-all` and the benchmarks: make demo ARGS="--records 5000"
 ARGS ?=
 
 .PHONY: help
@@ -72,6 +72,11 @@ format: install ## mend what ruff can mend
 bench: install localstack ## measure the ingest side by side with its peers (takes a while)
 	@"$(PYTHON)" dev/venv.py bench
 	@$(RUN) -m benchmarks $(ARGS)
+
+.PHONY: bench-dispatch
+bench-dispatch: install localstack ## measure large files side by side with pandas and Polars
+	@"$(PYTHON)" dev/venv.py bench
+	@$(RUN) -m benchmarks.dispatch $(ARGS)
 
 # Pins that are there stay, unless they no longer fit; `make lock UPGRADE=--upgrade` takes the newest.
 UPGRADE ?=

@@ -26,8 +26,8 @@ from tests.core.dispatch.test_whole import HMAC, MAPPING, as_csv, as_jsonl, peop
 from tests.support.s3 import S3
 
 DATA = as_jsonl(people(120))
-#: cells that look like whole rows, wider than any look at the file: whoever begins in one is wrong about where
-#: records begin
+#: cells that look like whole rows, wider than any look at the file: whoever begins in one is wrong about
+#: where records begin
 HOSTILE = as_csv(
     [
         {

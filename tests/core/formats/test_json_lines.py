@@ -56,18 +56,15 @@ def test_any_cut_gives_back_the_file(file, chunk, block):
     assert dispatch.chain_closes()
 
 
-@given(file=files(), near=st.integers(0, 400))
-def test_a_cut_is_the_first_byte_after_a_newline(file, near):
+@given(file=files())
+def test_a_cut_is_the_first_byte_after_a_newline(file):
     data, _ = file
     layout = FORMAT.inspect(BytesSource(data), {})
-    expected = min(
-        [at for at in [0, *(m.end() for m in re.finditer(b"\n", data))] if at >= near] or [len(data)]
-    )
-    near = min(near, len(data))
-    assert FORMAT.cut(BytesSource(data), layout, near) == Boundary(position=min(expected, len(data)))
-    assert list(FORMAT.exact(BytesSource(data), layout, [near])) == [
-        Boundary(position=min(expected, len(data)))
-    ]
+    wanted = range(len(data) + 1)
+    starts = [0, *(found.end() for found in re.finditer(b"\n", data)), len(data)]
+    expected = [Boundary(position=min(at for at in starts if at >= near)) for near in wanted]
+    assert [FORMAT.cut(BytesSource(data), layout, near) for near in wanted] == expected
+    assert list(FORMAT.exact(BytesSource(data), layout, wanted)) == expected
 
 
 def test_a_cut_reads_one_window_and_more_only_for_longer_records():
@@ -304,14 +301,15 @@ def test_a_null_can_get_a_value_and_a_missing_member_stays_missing():
 @pytest.mark.parametrize("odd", [b"", b'{"a":1,"b":"y"}\n'])
 def test_new_values_that_look_like_members_are_text(odd):
     """A value that one column got is not searched for the key of the next one."""
-    data = odd + b'{"a":"1","b":"x"}\n{"a":"2","b":"y"}\n'
+    data = odd + b'{"a":"1","b":"x"}\n' * 4
+    first = ['","b":"no', ',"b', '\\"b"', 'x",', "\n"]
+    second = ['"a":"', "z", '{"a":"1"}', '",', '\\","']
     [batch] = read_all(FORMAT, BytesSource(data), request=ReadRequest(columns=("a", "b")))
-    rows = batch.rows
-    batch.replace("a", ['","b":"no', ',"b', '\\"b"'][:rows])
-    batch.replace("b", ['"a":"', "z", '{"a":"1"}'][:rows])
+    batch.replace("a", first[: batch.rows])
+    batch.replace("b", second[: batch.rows])
     found = [json.loads(line) for line in bytes_of(FORMAT, batch).splitlines()]
-    assert [row["a"] for row in found] == ['","b":"no', ',"b', '\\"b"'][:rows]
-    assert [row["b"] for row in found] == ['"a":"', "z", '{"a":"1"}'][:rows]
+    assert [row["a"] for row in found] == first[: batch.rows]
+    assert [row["b"] for row in found] == second[: batch.rows]
 
 
 # --- bad rows -----------------------------------------------------------------------------------------------
@@ -355,18 +353,33 @@ def test_a_bad_row_fails_or_is_put_aside(bad):
     assert dispatch.rows == 5
 
 
-def test_a_value_that_spans_lines_is_two_bad_rows():
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"a":\n"1"}\n{"a":"2"} {"a":"3"}\n',
+        b'{"a":"1\n"}\n{"a":"2"},{"a":"3"}\n',
+        b'[\n{"a":"1"}]\n{"a":"2"},{"a":"3"}\n',
+    ],
+)
+def test_a_value_that_spans_lines_is_two_bad_rows(odd):
     """Two values on one line do not make up for it, though the numbers of values and lines are the same."""
     good = b'{"a":"0"}\n'
-    data = good + b'{"a":\n"1"}\n{"a":"2"} {"a":"3"}\n'
     dispatch = Dispatch(
         FORMAT,
-        BytesSource(data),
+        BytesSource(good + odd),
         request=ReadRequest(columns=("a",), on_bad="collect"),
-        replace=lambda _, v: v,
+        replace=lambda _, value: value,
     )
-    assert dispatch.output() == good
+    found = dispatch.output()
+    assert found == good
+    assert dispatch.rows == 4
     assert len(dispatch.bad) == 3
+
+
+def test_two_values_on_a_line_are_a_bad_row():
+    data = b'{"a":"1"}\n{"a":"2"},{"a":"3"}\n'
+    with pytest.raises(RowInvalid, match="row 1 of the chunk, at byte 10: it is not valid JSON: byte 9"):
+        read_all(FORMAT, BytesSource(data), request=ReadRequest(columns=("a",)))
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n"])

@@ -55,13 +55,13 @@ class ArrayFraming:
         return Pieces(lead=b"", texts=[*texts, data[start:]], gaps=[*gaps, b""])
 
     def without(self, pieces: Pieces, bad: Collection[int]) -> Pieces:
-        """See :class:`~chunkwise.core.formats.json_rows.Framing`. A record goes with the comma before it."""
+        """See :class:`~chunkwise.core.formats.json_rows.Framing`. A record goes with one comma."""
         before = [pieces.lead, *pieces.gaps]
         good = [row for row in range(len(pieces.texts)) if row not in bad]
         if not good:
             return Pieces(lead=b"", texts=[], gaps=[])
         return Pieces(
-            lead=before[good[0]],
+            lead=pieces.lead,
             texts=[pieces.texts[row] for row in good],
             gaps=[*(before[row] for row in good[1:]), b""],
         )

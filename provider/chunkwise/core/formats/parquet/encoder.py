@@ -34,7 +34,7 @@ from chunkwise.core.formats.parquet.thrift import Struct, get, put
 from chunkwise.core.units import MiB
 
 #: bytes of replaced columns that wait in memory, at which the row group under way is closed
-_HELD: Final = 64 * MiB
+_HELD: Final = 48 * MiB
 _REST_BYTES: Final = 4 * MiB
 
 
@@ -45,7 +45,7 @@ class NativeEncoder:
     indexes and bloom filters. The others are written by pyarrow, with the codec, dictionary and page version that they
     had. A row group of which only some rows belong to the chunk becomes a row group of these rows, all columns written
     anew; so does one
-    whose replaced columns but the first, which need not wait, take more than 64 MiB of memory: it becomes several.
+    whose replaced columns but the first, which need not wait, take more than 48 MiB of memory: it becomes several.
 
     :param target: see :meth:`Parquet.target`.
     """

@@ -1,9 +1,9 @@
 """Small Parquet files that exist only for a reader: some columns of one row group, or of a range of its rows.
 
 pyarrow cannot begin inside a row group. The offset index says which pages hold a row, so a file is put together from
-only these pages, with a footer of its own. The leaves of a nested column have their pages cut at different rows: where
-one begins later, or ends earlier, than the others, a page of nothing but nulls fills the gap; its rows are dropped
-after reading.
+only these pages, with a footer of its own. The leaves of a struct have their pages cut at different rows: where one
+begins later, or ends earlier, than the others, a page of nothing but nulls fills the gap; its rows are dropped after
+reading. In a repeated struct the pages must begin and end at the same rows, maybe at the first and last ones only.
 
 Source: parquet-format, README (data pages), Encodings.md (RLE), PageIndex.md.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 from chunkwise.core.errors import InvalidSource
 from chunkwise.core.formats.parquet import thrift
@@ -66,7 +67,7 @@ class _Column:
 
     meta: Struct
     dictionary: Piece = b""
-    pages: Piece = b""
+    pages: Sequence[Piece] = ()
     first: int = 0
     last: int = 0
     before: bytes = b""
@@ -82,10 +83,10 @@ def whole(head: Struct, group: Struct, fields: Sequence[Field]) -> Image:
         chunk = chunks[leaf]
         start, end = data_range(chunk)
         meta = dict(get(chunk, Chunk.META))
-        column = _Column(meta=meta, pages=(start, end))
+        column = _Column(meta=meta, pages=[(start, end)])
         if start < get(meta, Meta.DATA_PAGE):
             column.dictionary = (start, get(meta, Meta.DATA_PAGE))
-            column.pages = (get(meta, Meta.DATA_PAGE), end)
+            column.pages = [(get(meta, Meta.DATA_PAGE), end)]
         columns.append(column)
     rows = get(group, Group.ROWS)
     return _image(head, fields, columns, skip=0, rows=rows, total=rows)
@@ -101,10 +102,15 @@ def part(
     """
     chunks = columns_of(group)
     total = get(group, Group.ROWS)
-    columns = []
-    for leaf in _numbers([field_]):
-        index = f"{place}, the offset index of column {leaf}"
-        columns.append(_needed(chunks[leaf], start, end, total, blocks, index))
+    leaves = _numbers([field_])
+    pages = [_pages(chunks[leaf], total, blocks, f"{place}, the offset index of column {leaf}") for leaf in leaves]
+    low, high = start, end
+    if len(leaves) > 1 and any(leaf.max_repetition for leaf in field_.leaves):
+        # leaves of one repeated group must agree on how often it repeats: no filling, but pages that begin and
+        # end at the same rows
+        low = max(set.intersection(*({page.first for page in found if page.first <= start} for found in pages)))
+        high = min(set.intersection(*({page.last for page in found if page.last >= end} for found in pages)))
+    columns = [_needed(chunks[leaf], low, high, found) for leaf, found in zip(leaves, pages)]
     first = min(column.first for column in columns)
     last = max(column.last for column in columns)
     for leaf_, column in zip(field_.leaves, columns):
@@ -122,30 +128,51 @@ def _numbers(fields: Sequence[Field]) -> list[int]:
     return [number for f in fields for number in range(f.first, f.first + len(f.leaves))]
 
 
-def _needed(chunk: Struct, start: int, end: int, total: int, blocks: Blocks, place: str) -> _Column:
-    """The pages of a leaf that hold any of the rows ``[start, end)``."""
+class _Page(NamedTuple):
+    """Where a page lies, and which rows it holds."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def _pages(chunk: Struct, total: int, blocks: Blocks, place: str) -> list[_Page]:
+    """The pages of a leaf that hold rows. pyarrow writes some without any, which for a reader would be the end."""
     where = index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH)
     if where is None:
         raise InvalidSource(f"{place} is missing")
     locations = thrift.structs(Reader(blocks.read(*where), 0, place).struct(), 1)
-    meta = dict(get(chunk, Chunk.META))
-    data_start, data_end = data_range(chunk)
-    pages = [(get(page, 1), get(page, 2), get(page, 3)) for page in locations]
+    ends = [*(get(page, 3, -1) for page in locations[1:]), total]
+    pages = [
+        _Page(get(page, 1, 0), get(page, 1, 0) + get(page, 2, 0), get(page, 3, -1), last)
+        for page, last in zip(locations, ends)
+    ]
+    start, end = data_range(chunk)
     if (
         not pages
-        or pages[0][2] != 0
-        or any(a[2] >= b[2] or a[0] + a[1] > b[0] for a, b in zip(pages, pages[1:]))
-        or pages[0][0] < data_start
-        or pages[-1][0] + pages[-1][1] > data_end
-        or pages[-1][2] >= total
+        or pages[0].first != 0
+        or any(page.last < page.first or not start <= page.start <= page.end <= end for page in pages)
+        or any(one.end > other.start for one, other in pairwise(pages))
     ):
         raise InvalidSource(f"{place} is damaged: its pages do not follow one another")
-    ends = [*(page[2] for page in pages[1:]), total]
-    needed = [n for n, page in enumerate(pages) if page[2] < end and ends[n] > start]
-    first, last = pages[needed[0]], pages[needed[-1]]
-    column = _Column(meta=meta, pages=(first[0], last[0] + last[1]), first=first[2], last=ends[needed[-1]])
-    if data_start < pages[0][0]:
-        column.dictionary = (data_start, pages[0][0])
+    return [page for page in pages if page.first < page.last]
+
+
+def _needed(chunk: Struct, start: int, end: int, pages: Sequence[_Page]) -> _Column:
+    """What must be read of a leaf for the rows ``[start, end)``."""
+    needed = [page for page in pages if page.first < end and page.last > start]
+    found: list[tuple[int, int]] = []
+    for page in needed:
+        if found and found[-1][1] == page.start:
+            found[-1] = (found[-1][0], page.end)
+        else:
+            found.append((page.start, page.end))
+    meta = dict(get(chunk, Chunk.META))
+    column = _Column(meta=meta, pages=found, first=needed[0].first, last=needed[-1].last)
+    dictionary = data_range(chunk)[0], get(meta, Meta.DATA_PAGE)
+    if dictionary[0] < dictionary[1]:
+        column.dictionary = dictionary
     return column
 
 
@@ -165,7 +192,7 @@ def _image(
         if _length(column.dictionary):
             thrift.put(meta, Meta.DICTIONARY_PAGE, thrift.I64, start)
         thrift.put(meta, Meta.DATA_PAGE, thrift.I64, start + _length(column.dictionary))
-        for piece in (column.dictionary, column.before, column.pages, column.after):
+        for piece in (column.dictionary, column.before, *column.pages, column.after):
             if _length(piece):
                 pieces.append(piece)
                 position += _length(piece)

@@ -301,7 +301,8 @@ def data_range(chunk: Struct) -> tuple[int, int]:
     meta = get(chunk, Chunk.META)
     start: int = get(meta, Meta.DATA_PAGE, 0)
     dictionary = get(meta, Meta.DICTIONARY_PAGE, 0)
-    if 0 < dictionary < start:  # some writers say 0 where there is none
+    # some writers say 0 where there is no dictionary; pyarrow does where there is no data page
+    if 0 < dictionary < start or start <= 0 < dictionary:
         start = dictionary
     return start, start + get(meta, Meta.COMPRESSED, 0)
 

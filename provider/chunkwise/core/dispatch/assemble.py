@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from chunkwise.core.formats.model import ByteSource, Part
 from chunkwise.core.formats.registry import format_named
 from chunkwise.core.records.compression import codec
 from chunkwise.core.segments import Literal, Range, Segment
-from chunkwise.core.storage.checksum import crc32
+from chunkwise.core.storage.checksum import crc32, decode_crc32
 from chunkwise.core.storage.combine import combine_crc32
 from chunkwise.core.storage.source import ObjectRef, S3Source
 from chunkwise.core.units import KiB, MiB
@@ -59,11 +58,6 @@ def checksum_of(segments: Sequence[Segment]) -> int | None:
             return None
         total = combine_crc32(total, decode_crc32(ref.crc32), ref.size)
     return total
-
-
-def decode_crc32(text: str) -> int:
-    """The number in a base64 form of S3's headers."""
-    return int.from_bytes(base64.b64decode(text), "big")
 
 
 def whole(refs: Iterable[ObjectRef]) -> list[Segment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -32,22 +32,8 @@ from chunkwise.core.protect.apply import apply
 from chunkwise.core.protect.protector import Protector
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import ObjectReceipt, S3Writer
+from chunkwise.core.storage.arguments import KEEPING
 from chunkwise.core.storage.source import ObjectRef
-
-#: arguments of the target that say how its bytes are kept: they hold for its parts as well
-_KEPT: Final = frozenset(
-    {
-        "BucketKeyEnabled",
-        "ExpectedBucketOwner",
-        "RequestPayer",
-        "SSECustomerAlgorithm",
-        "SSECustomerKey",
-        "SSECustomerKeyMD5",
-        "SSEKMSEncryptionContext",
-        "SSEKMSKeyId",
-        "ServerSideEncryption",
-    }
-)
 
 
 class ChunkRun:
@@ -90,7 +76,7 @@ class ChunkRun:
         """
         manifest, config = self._manifest, self._manifest.config
         started, began = time.monotonic(), datetime.now(UTC)
-        extra = {name: value for name, value in config.target.extra_args.items() if name in _KEPT}
+        extra = {name: value for name, value in config.target.extra_args.items() if name in KEEPING}
         extra = {**self._staging.extra_args, **extra}
         bucket = self._staging.bucket
         part_key = self._staging.part_key(manifest.chunk, self._attempt)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from chunkwise.core.dispatch import proof
-from chunkwise.core.dispatch.assemble import checksum_of, decode_crc32, segments_of, whole
+from chunkwise.core.dispatch.assemble import checksum_of, segments_of, whole
 from chunkwise.core.dispatch.model import Done, MergeReceipt, OpenUpload, Plan
 from chunkwise.core.dispatch.plan import abort_merge, clear, write_manifests
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
@@ -29,6 +29,7 @@ from chunkwise.core.errors import (
 )
 from chunkwise.core.formats.registry import format_named
 from chunkwise.core.storage import OnExists, objects
+from chunkwise.core.storage.checksum import decode_crc32
 from chunkwise.core.storage.concat import concat
 from chunkwise.core.storage.lease import Lease
 from chunkwise.core.storage.source import pin

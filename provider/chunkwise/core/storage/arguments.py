@@ -19,6 +19,20 @@ _OWN = {
     "Key": "use key",
     "Metadata": "use metadata",
 }
+#: how an object is kept and who may read it: what holds for an object holds for the pieces that it is made of
+KEEPING = frozenset(
+    {
+        "BucketKeyEnabled",
+        "ExpectedBucketOwner",
+        "RequestPayer",
+        "SSECustomerAlgorithm",
+        "SSECustomerKey",
+        "SSECustomerKeyMD5",
+        "SSEKMSEncryptionContext",
+        "SSEKMSKeyId",
+        "ServerSideEncryption",
+    }
+)
 _COMPRESSED_SUFFIXES = (".gz", ".zst")
 
 

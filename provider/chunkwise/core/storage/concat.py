@@ -54,21 +54,6 @@ log = logging.getLogger(__name__)
 #: uploads that are begun for one object, where S3 asks to start again (409) or an upload was ended by others
 _STARTS: Final = 3
 
-#: arguments that intermediate objects need as well: who may read them, and who pays
-_ENCRYPTION: Final = frozenset(
-    {
-        "BucketKeyEnabled",
-        "ExpectedBucketOwner",
-        "RequestPayer",
-        "SSECustomerAlgorithm",
-        "SSECustomerKey",
-        "SSECustomerKeyMD5",
-        "SSEKMSEncryptionContext",
-        "SSEKMSKeyId",
-        "ServerSideEncryption",
-    }
-)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConcatReceipt(ObjectReceipt):
@@ -184,7 +169,7 @@ def concat(
     if len(stages) == 1:
         receipt = whole.publish(stages[0])
     else:
-        encryption = {name: value for name, value in (extra_args or {}).items() if name in _ENCRYPTION}
+        encryption = {name: value for name, value in (extra_args or {}).items() if name in KEEPING}
         prefix = f"{f'{key}.concat/' if scratch is None else scratch}{nonce}/"
         receipt = whole.refused_early() or _in_stages(
             [

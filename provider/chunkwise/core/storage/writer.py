@@ -32,7 +32,7 @@ from chunkwise.core.storage.failures import (
 from chunkwise.core.storage.parts import DEFAULT_PART, check_part_size, part_length, smallest_cut
 from chunkwise.core.storage.receipt import ObjectReceipt
 from chunkwise.core.storage.saved import Cut, PartsDigest, SavedUpload, UploadedPart
-from chunkwise.core.storage.target import Standing, Target
+from chunkwise.core.storage.target import Standing, Target, condition_of
 from chunkwise.core.storage.uploads import abort_upload, list_parts
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class S3Writer:
             bucket,
             key,
             nonce=self._nonce,
-            condition=_condition(on_exists, if_match),
+            condition=condition_of(on_exists, if_match),
             content_type=content_type,
             metadata=metadata,
             extra_args=extra_args,
@@ -565,15 +565,3 @@ class S3Writer:
             parts=0,
             skipped=True,
         )
-
-
-def _condition(on_exists: str, if_match: str | None) -> dict[str, str]:
-    if on_exists not in ("replace", "skip", "fail"):
-        raise ConfigError(f"on_exists must be 'replace', 'skip' or 'fail', not {on_exists!r}")
-    if if_match is not None and on_exists != "replace":
-        raise ConfigError(
-            f"if_match replaces one certain object: it needs on_exists='replace', not {on_exists!r}"
-        )
-    if if_match is not None:
-        return {"IfMatch": if_match}
-    return {} if on_exists == "replace" else {"IfNoneMatch": "*"}

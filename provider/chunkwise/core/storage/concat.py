@@ -20,6 +20,7 @@ from chunkwise.core.errors import (
 )
 from chunkwise.core.segments import Range, Segment
 from chunkwise.core.storage import objects
+from chunkwise.core.storage.arguments import KEEPING
 from chunkwise.core.storage.checksum import crc32 as crc32_of
 from chunkwise.core.storage.checksum import decode_crc32, encode_crc32
 from chunkwise.core.storage.combine import combine_all

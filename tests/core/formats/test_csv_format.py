@@ -381,3 +381,25 @@ def test_a_span_that_starts_where_a_record_does_reads_the_same_rows_as_the_whole
     span = Span(start=Boundary(position=4), end=Boundary(position=16))
     reader = run.format.read(run.source, run.layout, span, ReadRequest(columns=("b",)))
     assert [batch.values("b") for batch in reader] == [["2\n2", "4"]]
+
+
+def test_a_batch_has_fewer_rows_where_many_cells_are_asked_for():
+    names = [f"c{number}" for number in range(500)]
+    data = (",".join(names) + "\n" + ",".join("x" * 500) + "\n").encode()
+    data += ("," * 499 + "\n").encode() * 2000
+    run = Run(data)
+    batches, reader = run.read(0, len(data), ReadRequest(columns=tuple(names)))
+    assert max(batch.rows for batch in batches) == 800
+    assert reader.rows == 2001
+
+
+def test_a_stream_in_large_blocks_gives_the_same_rows():
+    row = b'1,"two\nlines",x\r\n2,plain,y\r\n'
+    data = b"a,b,c\r\n" + row * 150_000
+    run = Run(data, block=8 << 20)
+    request = ReadRequest(columns=("b",), known=frozenset("abc"))
+    result = run.process([Boundary(position=0), Boundary(position=len(data))], request)
+    assert result.output == data
+    assert result.rows == 300_000
+    values = [value for batch in result.batches for value in batch.values("b")]
+    assert values == ["two\nlines", "plain"] * 150_000

@@ -19,6 +19,7 @@ from chunkwise.core.units import KiB, MiB
 LONGEST: Final = 64 * MiB
 #: what is taken to pieces at once: small enough for the caches of a processor
 _SLAB: Final = 256 * KiB
+_STEP: Final = MiB
 #: values of a batch at most, whatever its bytes: each is an object in memory
 _VALUES: Final = 400_000
 _UNCLOSED: Final = "its quotes are still open, or an escape is, where the source ends"
@@ -145,7 +146,7 @@ class CsvReader:
         slab_bytes = min(_SLAB, self._bytes_at_once)
         held: list[bytes] = []
         size, needed = 0, slab_bytes
-        for block in self._source.stream(position, self._span.end.position):
+        for block in self._steps(position):
             held.append(block)
             size += len(block)
             if size < needed:
@@ -177,6 +178,15 @@ class CsvReader:
             start += taken[1]
             position += taken[1]
         yield from self._last(data[start:], position)
+
+    def _steps(self, start: int) -> Iterator[bytes]:
+        """The stream in smaller steps: what is left of one is copied to the next."""
+        for block in self._source.stream(start, self._span.end.position):
+            if len(block) <= _STEP:
+                yield block
+            else:
+                for at in range(0, len(block), _STEP):
+                    yield block[at : at + _STEP]
 
     def _last(self, rest: bytes, position: int) -> Iterator[Slab]:
         """What no line end follows, and where the chunk ends."""

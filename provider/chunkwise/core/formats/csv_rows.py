@@ -124,7 +124,10 @@ class Slab:
 
     def data(self) -> bytes:
         """The bytes: good rows, blank and comment lines."""
-        joined = b"".join(filter(None, self.pieces))
+        try:
+            joined = b"".join(self.pieces)
+        except TypeError:  # a piece is None, which is seen at the first of them
+            joined = b"".join(filter(None, self.pieces))
         return joined[:-1] if self.unfinished and joined else joined
 
     def records(self) -> bytes:

@@ -182,7 +182,8 @@ class ConvertingEncoder:
                 row = self._decode(record)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 raise RowInvalid(
-                    f"row {number} is no JSON object: it cannot become a row of Parquet"
+                    f"row {number} is no JSON object, or has a text that cannot be UTF-8 (a lone surrogate): it"
+                    " cannot become a row of Parquet"
                 ) from None
             if not row.keys() <= self._known:
                 unknown = sorted(row.keys() - self._known)
@@ -274,10 +275,7 @@ def _text(text: bytes) -> str:
     """A string as it is; anything else as its JSON."""
     if text[:1] != b'"':
         return text.decode()
-    try:
-        return msgspec.json.decode(text, type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _Misfit("it is a string that cannot be UTF-8 (a lone surrogate)") from None
+    return msgspec.json.decode(text, type=str)
 
 
 def _json_text(text: bytes) -> str:
@@ -368,7 +366,7 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return _number(value, kind)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return value
-    if not value:
+    if not value and not _is_binary(kind):
         return None
     if pa.types.is_timestamp(kind):
         return _timestamp(value, kind)
@@ -376,12 +374,18 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return date.fromisoformat(value)
     if pa.types.is_time(kind):
         return time.fromisoformat(value)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+    if _is_binary(kind):
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error:
             raise _Misfit("it is no base64") from None
     return _reader(kind)(json.dumps(value).encode())
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    )
 
 
 def _number(value: Any, kind: pa.DataType) -> Any:

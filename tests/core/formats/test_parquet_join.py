@@ -1,0 +1,226 @@
+"""Footers: what is refused, what is read, and what joining costs."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chunkwise.core.errors import ConfigError, InvalidSource, SchemaMismatch, UnsupportedSource
+from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadRequest
+from chunkwise.core.formats.parquet import layout as layouts
+from chunkwise.core.formats.parquet.layout import Groups
+from tests.core.formats.parquet_files import PARQUET, converted, part, span, table_of, trip, written
+from tests.support.sources import BytesSource
+
+
+def wide(rows: int, columns: int = 8) -> pa.Table:
+    chance = random.Random(1)
+    return pa.table({f"c{n}": [chance.randbytes(12).hex() for _ in range(rows)] for n in range(columns)})
+
+
+def test_inspecting_reads_the_footer_only():
+    data = written(wide(3_000), row_group_size=1_000)
+    source = BytesSource(data)
+    layout = PARQUET.inspect(source, {})
+    assert (source.reads, source.bytes_read) == (1, 64 * 1024)
+    assert layout.extent == 3_000
+    assert layout.columns is not None
+    assert layout.columns[0] == Column(name="c0", type="string")
+    big = written(wide(3_000, 30), row_group_size=50)
+    source = BytesSource(big)
+    PARQUET.inspect(source, {})
+    length = struct.unpack("<I", big[-8:-4])[0] + 8
+    assert (source.reads, source.bytes_read) == (2, length)
+
+
+def test_a_plan_of_many_row_groups_is_small():
+    chance = random.Random(1)
+    rows = [1_000_000] * 8_000
+    groups = Groups(rows, [chance.randrange(10**8) for _ in rows], [chance.randrange(2_000) for _ in rows], rows)
+    packed = groups.pack()
+    assert len(packed) < 8_000 * 10
+    found = Groups.unpack(packed)
+    assert (found.rows, found.sizes, found.lengths) == (groups.rows, groups.sizes, groups.lengths)
+
+
+def test_chunks_are_balanced_by_compressed_size():
+    chance = random.Random(2)
+    sizes = [chance.randrange(1, 40) for _ in range(500)]
+    groups = Groups([10] * 500, sizes, [1] * 500, [0] * 500)
+    cuts = layouts.wanted(groups, 200)
+    edges = [0, *cuts, groups.extent]
+    weights = [layouts.weight(groups, a, b) for a, b in zip(edges, edges[1:])]
+    assert sum(weights) == sum(sizes)
+    assert len(weights) == round(sum(sizes) / 200)
+    assert max(weights) <= 200 + 80
+    assert all(cut % 10 == 0 for cut in cuts)
+
+
+def test_only_a_giant_row_group_with_pages_is_split():
+    groups = Groups([100, 1_000, 100], [10, 1_000, 10], [1] * 3, [1, 1, 1])
+    assert layouts.wanted(groups, 250) == [100, 350, 600, 850, 1_100]
+    assert layouts.wanted(groups.unsplit(), 250) == [100, 1_100]
+    giant = Groups([1], [1 << 30], [1], [0])
+    assert "1024 MiB" in layouts.warnings_of(giant, "memory://x")[0]
+    assert layouts.warnings_of(groups, "memory://x") == ()
+
+
+def test_a_chunk_of_a_giant_row_group_reads_little_more_than_its_share():
+    table = wide(40_000)
+    data = written(table, row_group_size=10**9, write_page_index=True, data_page_size=8_000, use_dictionary=False)
+    source = BytesSource(data)
+    layout = PARQUET.inspect(source, {})
+    cuts = PARQUET.wanted(layout, len(data) // 8)
+    assert len(cuts) == 7
+    source.bytes_read = 0
+    request = ReadRequest(records=True)
+    rows = [
+        row for batch in PARQUET.read(source, layout, span(cuts[2], cuts[3]), request) for row in batch.records()
+    ]
+    assert len(rows) == cuts[3] - cuts[2]
+    assert source.bytes_read < 1.3 * PARQUET.weight(layout, cuts[2], cuts[3])
+
+
+def test_a_cut_is_the_row_itself_without_reading():
+    data = written(wide(100))
+    source = BytesSource(data)
+    layout = PARQUET.inspect(source, {})
+    source.reads = 0
+    assert PARQUET.cut(source, layout, 7) == Boundary(position=7)
+    assert list(PARQUET.exact(source, layout, [7, 400])) == [Boundary(position=7), Boundary(position=100)]
+    assert source.reads == 0
+
+
+def test_joining_moves_the_footer_only():
+    data = written(wide(40_000), row_group_size=5_000, write_page_index=True)
+    found = trip(data, len(data) // 8)
+    assert len(found.parts) == 8
+    assert found.through < 0.03 * len(data)
+    for one in found.parts:
+        assert isinstance(one.source, BytesSource)
+        assert one.source.reads == 1
+        assert table_of(one.source.data).num_rows == 5_000
+
+
+def test_bloom_filters_of_copied_columns_move_along():
+    table = wide(2_000, 2)
+    data = written(table, row_group_size=500, bloom_filter_options={"c0": True, "c1": True})
+    found = trip(data, len(data) // 3, columns=("c1",), change=lambda text: text and text[::-1])
+    assert table_of(found.data)["c0"].equals(table["c0"]) or table_of(found.data)["c0"].to_pylist() == table[
+        "c0"
+    ].to_pylist()
+    import duckdb
+
+    before = _bloom(duckdb, data, table["c0"][3].as_py())
+    assert before != 0
+    assert _bloom(duckdb, found.data, table["c0"][3].as_py()) == before
+    assert _bloom(duckdb, found.data, "not there") == 4
+
+
+def _bloom(duckdb, data: bytes, value: str) -> int:
+    """Row groups that the bloom filters of ``c0`` exclude."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(data)
+        file.flush()
+        rows = duckdb.sql(
+            f"SELECT bloom_filter_excludes FROM parquet_bloom_probe('{file.name}', 'c0', '{value}')"
+        ).fetchall()
+    return sum(bool(row[0]) for row in rows)
+
+
+def broken(data: bytes) -> dict[str, bytes]:
+    return {
+        "no Parquet file: it has 3 bytes": b"PAR",
+        "does not end with PAR1": data[:-1],
+        "says that its footer has": data[:-8] + b"\xff\xff\xff\x00PAR1",
+        "the footer of memory://source is damaged at its byte": _overwritten(data),
+    }
+
+
+def _overwritten(data: bytes) -> bytes:
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little") if data else 0
+    return data[: start + 4] + b"\xff" * 20 + data[start + 24 :]
+
+
+@pytest.mark.parametrize("reason", list(broken(b"")))
+def test_damaged_files_are_named(reason):
+    with pytest.raises(InvalidSource, match=reason):
+        PARQUET.inspect(BytesSource(broken(written(wide(10)))[reason]), {})
+
+
+def test_a_damaged_page_is_named():
+    data = bytearray(written(wide(1_000), compression="zstd"))
+    data[2_000:2_400] = os.urandom(400)
+    with pytest.raises(InvalidSource, match="memory://source, row group 0 cannot be read"):
+        trip(bytes(data), 10**9, columns=("c0",))
+
+
+def test_summaries_and_encrypted_files_are_refused(tmp_path):
+    with pytest.raises(UnsupportedSource, match="encrypted"):
+        PARQUET.inspect(BytesSource(b"PAR1" + bytes(50) + b"PARE"), {})
+    collector: list[pq.FileMetaData] = []
+    out = io.BytesIO()
+    pq.write_table(wide(3), out, metadata_collector=collector)
+    collector[0].set_file_path("part-0.parquet")
+    collector[0].write_metadata_file(str(tmp_path / "_metadata"))
+    with pytest.raises(UnsupportedSource, match=r"summary \(_metadata\)"):
+        PARQUET.inspect(BytesSource((tmp_path / "_metadata").read_bytes()), {})
+    with pytest.raises(ConfigError, match="no option 'sep'"):
+        PARQUET.inspect(BytesSource(out.getvalue()), {"sep": ","})
+
+
+def layout_of(**types: str) -> Layout:
+    return Layout(extent=0, columns=tuple(Column(name=name, type=kind) for name, kind in types.items()))
+
+
+def one_part(options: dict[str, object], rows: list[bytes], **types: str) -> tuple[dict, Part]:
+    target = PARQUET.target(layout_of(**types), options, native=False)
+    encoder = PARQUET.encoder(target)
+    data = b"".join([*encoder.convert(rows, 0), *encoder.finish(None)])  # type: ignore[arg-type]
+    return target, part(3, data, len(rows), encoder.notes())
+
+
+def test_parts_with_another_schema_are_refused_with_a_readable_difference():
+    target, _ = one_part({}, [b"{}"], a="string", b="integer")
+    _, other = one_part({}, [b"{}"], a="string", b="string")
+    with pytest.raises(SchemaMismatch) as found:
+        list(PARQUET.join(target, [other], None))
+    lines = str(found.value).split("\n")
+    assert lines[0].startswith("the part of chunk 3 has another schema than was planned")
+    assert lines[1] == "- b: optional int64"
+    assert lines[2].startswith("+ b: optional byte_array")
+
+
+def test_a_part_that_lost_rows_is_refused():
+    target, good = one_part({}, [b"{}", b"{}"], a="string")
+    short = Part(
+        chunk=3, ref=good.ref, size=good.size, rows=3, notes=good.notes, source=good.source
+    )
+    with pytest.raises(SchemaMismatch, match="has 2 rows, and its done record says 3"):
+        list(PARQUET.join(target, [short], None))
+
+
+def test_more_row_groups_than_can_be_numbered_are_refused():
+    target, good = one_part({}, [b"{}"], a="string")
+    many = Part(
+        chunk=0, ref=good.ref, size=good.size, rows=1, source=good.source,
+        notes={**good.notes, "row_groups": 32_768},
+    )  # fmt: skip
+    with pytest.raises(UnsupportedSource, match="32768 row groups"):
+        list(PARQUET.join(target, [many], None))
+
+
+def test_converted_row_groups_are_numbered_and_bounded():
+    rows = [b'{"a":"%s"}' % (b"x" * 1_000_000)] * 70
+    data = converted(layout_of(a="string"), {}, rows[:40], rows[40:])
+    meta = pq.read_metadata(io.BytesIO(data))
+    assert meta.num_rows == 70
+    assert [meta.row_group(n).num_rows for n in range(meta.num_row_groups)] == [40, 30]

@@ -350,7 +350,7 @@ def test_batches_keep_within_their_bounds(file, rows, size, block):
 
 def test_a_record_that_is_longer_than_everything_is_read():
     inner = ",".join(f'{{"k":"{"x" * 500}\\\\","n":[{n}]}}' for n in range(2000))
-    record = f'{{"a":[{inner}],"ssn":"1","b":"{chr(92) * 200_000}"}}'
+    record = f'{{"a":[{inner}],"ssn":"1","b":"{chr(92) * 200_001}",{{"}}'
     data = f"[{record},\n{record},{{}}]".encode()
     source = BytesSource(data, block=100_001)
     dispatch = Dispatch(

@@ -302,7 +302,7 @@ def test_a_null_can_get_a_value_and_a_missing_member_stays_missing():
 def test_new_values_that_look_like_members_are_text(odd):
     """A value that one column got is not searched for the key of the next one."""
     data = odd + b'{"a":"1","b":"x"}\n' * 4
-    first = ['","b":"no', ',"b', '\\"b"', 'x",', "\n"]
+    first = ['x",', '","b":"no', ',"b', '\\"b"', "\n"]
     second = ['"a":"', "z", '{"a":"1"}', '",', '\\","']
     [batch] = read_all(FORMAT, BytesSource(data), request=ReadRequest(columns=("a", "b")))
     batch.replace("a", first[: batch.rows])
@@ -310,6 +310,27 @@ def test_new_values_that_look_like_members_are_text(odd):
     found = [json.loads(line) for line in bytes_of(FORMAT, batch).splitlines()]
     assert [row["a"] for row in found] == first[: batch.rows]
     assert [row["b"] for row in found] == second[: batch.rows]
+
+
+def test_a_key_further_down_is_another_one():
+    data = b'{"in":{"ssn":"deep"}}\n{"in":[{"ssn":"deep"}],"a":"ssn"}\n{"ssn":"top"}\n'
+    dispatch = Dispatch(
+        FORMAT,
+        BytesSource(data),
+        request=ReadRequest(columns=("ssn",)),
+        replace=lambda _, value: value and "new",
+    )
+    assert dispatch.output() == data.replace(b"top", b"new")
+
+
+@pytest.mark.parametrize("odd", [b"", b'{"a":5}\n'])
+def test_values_go_to_their_own_rows_in_batches_of_any_size(odd):
+    data = b"".join(b'{"a":"%d","b":"%b"}\n' % (number, b"x" * 90) for number in range(3000)) + odd
+    dispatch = Dispatch(
+        FORMAT, BytesSource(data), request=ReadRequest(columns=("a",)), replace=lambda _, value: f"n{value}"
+    )
+    expected = re.sub(rb'"a":"?(\d+)"?', rb'"a":"n\1"', data)
+    assert dispatch.output() == expected
 
 
 # --- bad rows -----------------------------------------------------------------------------------------------

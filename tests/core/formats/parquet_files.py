@@ -35,7 +35,8 @@ def table_of(data: bytes) -> pa.Table:
 
 
 def same(one: pa.Table, other: pa.Table) -> bool:
-    """Whether two tables are equal, schema and metadata included; row groups may have dictionaries of their own."""
+    """Whether two tables are equal, schema and metadata included; row groups may have dictionaries of their
+    own."""
     return one.schema.equals(other.schema, check_metadata=True) and _plain(one).equals(_plain(other))
 
 
@@ -95,9 +96,7 @@ def trip(
     target = PARQUET.target(layout, {}, native=True)
     parts = []
     for number, (start, end) in enumerate(pairwise(positions)):
-        reader = PARQUET.read(
-            source, layout, span(start, end), ReadRequest(columns=columns, **request)
-        )
+        reader = PARQUET.read(source, layout, span(start, end), ReadRequest(columns=columns, **request))
         encoder = PARQUET.encoder(target)
         out, rows = bytearray(), 0
         for batch in reader:

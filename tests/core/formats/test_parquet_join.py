@@ -6,6 +6,7 @@ import io
 import os
 import random
 import struct
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,7 +43,9 @@ def test_inspecting_reads_the_footer_only():
 def test_a_plan_of_many_row_groups_is_small():
     chance = random.Random(1)
     rows = [1_000_000] * 8_000
-    groups = Groups(rows, [chance.randrange(10**8) for _ in rows], [chance.randrange(2_000) for _ in rows], rows)
+    groups = Groups(
+        rows, [chance.randrange(10**8) for _ in rows], [chance.randrange(2_000) for _ in rows], rows
+    )
     packed = groups.pack()
     assert len(packed) < 8_000 * 10
     found = Groups.unpack(packed)
@@ -55,7 +58,7 @@ def test_chunks_are_balanced_by_compressed_size():
     groups = Groups([10] * 500, sizes, [1] * 500, [0] * 500)
     cuts = layouts.wanted(groups, 200)
     edges = [0, *cuts, groups.extent]
-    weights = [layouts.weight(groups, a, b) for a, b in zip(edges, edges[1:])]
+    weights = [layouts.weight(groups, a, b) for a, b in pairwise(edges)]
     assert sum(weights) == sum(sizes)
     assert len(weights) == round(sum(sizes) / 200)
     assert max(weights) <= 200 + 80
@@ -73,7 +76,9 @@ def test_only_a_giant_row_group_with_pages_is_split():
 
 def test_a_chunk_of_a_giant_row_group_reads_little_more_than_its_share():
     table = wide(40_000)
-    data = written(table, row_group_size=10**9, write_page_index=True, data_page_size=8_000, use_dictionary=False)
+    data = written(
+        table, row_group_size=10**9, write_page_index=True, data_page_size=8_000, use_dictionary=False
+    )
     source = BytesSource(data)
     layout = PARQUET.inspect(source, {})
     cuts = PARQUET.wanted(layout, len(data) // 8)
@@ -81,7 +86,9 @@ def test_a_chunk_of_a_giant_row_group_reads_little_more_than_its_share():
     source.bytes_read = 0
     request = ReadRequest(records=True)
     rows = [
-        row for batch in PARQUET.read(source, layout, span(cuts[2], cuts[3]), request) for row in batch.records()
+        row
+        for batch in PARQUET.read(source, layout, span(cuts[2], cuts[3]), request)
+        for row in batch.records()
     ]
     assert len(rows) == cuts[3] - cuts[2]
     assert source.bytes_read < 1.3 * PARQUET.weight(layout, cuts[2], cuts[3])
@@ -112,9 +119,10 @@ def test_bloom_filters_of_copied_columns_move_along():
     table = wide(2_000, 2)
     data = written(table, row_group_size=500, bloom_filter_options={"c0": True, "c1": True})
     found = trip(data, len(data) // 3, columns=("c1",), change=lambda text: text and text[::-1])
-    assert table_of(found.data)["c0"].equals(table["c0"]) or table_of(found.data)["c0"].to_pylist() == table[
-        "c0"
-    ].to_pylist()
+    assert (
+        table_of(found.data)["c0"].equals(table["c0"])
+        or table_of(found.data)["c0"].to_pylist() == table["c0"].to_pylist()
+    )
     import duckdb
 
     before = _bloom(duckdb, data, table["c0"][3].as_py())
@@ -201,9 +209,7 @@ def test_parts_with_another_schema_are_refused_with_a_readable_difference():
 
 def test_a_part_that_lost_rows_is_refused():
     target, good = one_part({}, [b"{}", b"{}"], a="string")
-    short = Part(
-        chunk=3, ref=good.ref, size=good.size, rows=3, notes=good.notes, source=good.source
-    )
+    short = Part(chunk=3, ref=good.ref, size=good.size, rows=3, notes=good.notes, source=good.source)
     with pytest.raises(SchemaMismatch, match="has 2 rows, and its done record says 3"):
         list(PARQUET.join(target, [short], None))
 

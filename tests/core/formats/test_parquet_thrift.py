@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import duckdb
-import polars
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +43,7 @@ def test_footers_of_pyarrow_come_out_byte_for_byte(chosen):
 
 
 def test_footers_of_duckdb_and_polars_come_out_byte_for_byte(tmp_path):
-    frame = polars.DataFrame({"a": [1, 2, None], "b": ["x", None, "ü"], "c": [[1.5], [], None]})
+    frame = pl.DataFrame({"a": [1, 2, None], "b": ["x", None, "ü"], "c": [[1.5], [], None]})
     frame.write_parquet(tmp_path / "polars.parquet", row_group_size=1)
     duckdb.sql(
         f"COPY (SELECT i, i::VARCHAR AS s, [i] AS l, i::DECIMAL(9, 2) AS d FROM range(9) t(i))"

@@ -8,7 +8,7 @@ import sys
 from itertools import pairwise
 
 import duckdb
-import polars
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -74,7 +74,8 @@ def facts(data: bytes) -> list[object]:
     chunk=st.sampled_from([2_500, 5_000, 10**9]),
 )  # fmt: skip
 def test_planned_split_process_as_identity_and_join_give_back_the_table(rows, seed, required, options, chunk):
-    """However large the chunks are. Row groups that were not split are copied as they are, statistics included."""
+    """However large the chunks are. Row groups that were not split are copied as they are, statistics
+    included."""
     table = all_types(rows, seed, required=required)
     data = written(table, **options)
     found = trip(data, chunk)
@@ -192,7 +193,11 @@ def test_pyarrow_duckdb_and_polars_read_the_output_equal_with_filters(tmp_path):
     """The filters use the statistics and the page index of copied and of rewritten columns."""
     rows = 6_000
     table = pa.table(
-        {"id": list(range(rows)), "name": [f"n{n:05d}" for n in range(rows)], "x": [n / 7 for n in range(rows)]}
+        {
+            "id": list(range(rows)),
+            "name": [f"n{n:05d}" for n in range(rows)],
+            "x": [n / 7 for n in range(rows)],
+        }
     )
     options = {"write_page_index": True, "data_page_size": 1_000, "write_batch_size": 50}
     data = written(table, row_group_size=1_500, **options)
@@ -207,12 +212,15 @@ def test_pyarrow_duckdb_and_polars_read_the_output_equal_with_filters(tmp_path):
         assert duckdb.sql(f"SELECT * FROM '{path}' WHERE {where} ORDER BY id").fetchall() == wanted
         names = f"name >= 'N{low:05d}' AND name <= 'N{high - 1:05d}'"
         assert duckdb.sql(f"SELECT * FROM '{path}' WHERE {names} ORDER BY id").fetchall() == wanted
-        lazy = polars.scan_parquet(path)
-        picked = lazy.filter((polars.col("id") >= low) & (polars.col("id") < high)).collect()
+        lazy = pl.scan_parquet(path)
+        picked = lazy.filter((pl.col("id") >= low) & (pl.col("id") < high)).collect()
         assert picked.rows() == wanted
-        named = lazy.filter(polars.col("name").is_between(polars.lit(f"N{low:05d}"), polars.lit(f"N{high - 1:05d}"))).collect()
+        named = lazy.filter(
+            pl.col("name").is_between(pl.lit(f"N{low:05d}"), pl.lit(f"N{high - 1:05d}"))
+        ).collect()
         assert named.rows() == wanted
-    # in a process of its own: pyarrow's scanner leaves threads behind that may abort the interpreter at its end
+    # in a process of its own: pyarrow's scanner leaves threads behind that may abort the interpreter at its
+    # end
     script = (
         "import os, sys, pyarrow.parquet as pq\n"
         "for low, high in ((0, 6000), (1499, 1502), (2990, 3010), (5999, 6000)):\n"
@@ -223,7 +231,9 @@ def test_pyarrow_duckdb_and_polars_read_the_output_equal_with_filters(tmp_path):
         "print('equal', flush=True)\n"
         "os._exit(0)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=60
+    )
     assert ran.stdout == "equal\n", ran.stderr
 
 
@@ -231,7 +241,7 @@ def test_pyarrow_duckdb_and_polars_read_the_output_equal_with_filters(tmp_path):
 def test_files_of_other_writers_come_out_as_they_were(tmp_path, engine):
     path = tmp_path / "in.parquet"
     if engine == "polars":
-        frame = polars.DataFrame({"a": range(500), "s": [f"v{n % 7}" for n in range(500)], "l": [[1, 2]] * 500})
+        frame = pl.DataFrame({"a": range(500), "s": [f"v{n % 7}" for n in range(500)], "l": [[1, 2]] * 500})
         frame.write_parquet(path, row_group_size=100)
     else:
         duckdb.sql(

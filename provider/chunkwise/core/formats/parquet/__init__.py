@@ -1,8 +1,11 @@
-"""Parquet: row groups are found in the footer, copied where nobody replaced anything, and merged by a new footer."""
+"""Parquet: row groups are found in the footer, copied where nobody replaced anything, and merged by a new
+footer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from chunkwise.core.errors import ConfigError
@@ -29,24 +32,22 @@ from chunkwise.core.formats.parquet.layout import (
 from chunkwise.core.formats.parquet.metadata import check_writer, fields_of
 from chunkwise.core.segments import Segment
 
-try:
-    import pyarrow
-except ImportError as error:  # an optional dependency
-    raise ConfigError("Parquet needs pyarrow: install airflow-provider-chunkwise[parquet]") from error
+if find_spec("pyarrow") is None:  # an optional dependency
+    raise ConfigError("Parquet needs pyarrow: install airflow-provider-chunkwise[parquet]")
 
 from chunkwise.core.formats.parquet.columns import arrow_field, way_of
 from chunkwise.core.formats.parquet.convert import ConvertingEncoder, check_options, target_of
 from chunkwise.core.formats.parquet.encoder import NativeEncoder
 from chunkwise.core.formats.parquet.reader import ParquetReader
 
-__all__ = ["Parquet", "pyarrow"]
+__all__ = ["Parquet"]
 
 
 class Parquet:
     """Apache Parquet. Positions are row numbers; a cut anywhere is right, since the footer counts rows.
 
-    Options of a source: none. Options of an output that has another format's source: ``schema`` (type of Arrow by
-    column) and ``compression``; of one that has Parquet's: none, it is kept as it is.
+    Options of a source: none. Options of an output that has another format's source: ``schema`` (type of
+    Arrow by column) and ``compression``; of one that has Parquet's: none, it is kept as it is.
     """
 
     name = "parquet"
@@ -81,7 +82,9 @@ class Parquet:
         return weight(groups_of(layout), start, end)
 
     def cut(self, source: ByteSource, layout: Layout, near: int) -> Boundary:  # noqa: ARG002
-        """See :class:`~chunkwise.core.formats.model.Format`: every row is a boundary, proved by the footer."""
+        """See :class:`~chunkwise.core.formats.model.Format`: every row is a boundary, proved by the
+        footer.
+        """
         return Boundary(position=min(max(near, 0), layout.extent))
 
     def exact(self, source: ByteSource, layout: Layout, wanted: Sequence[int]) -> Iterator[Boundary]:

@@ -85,8 +85,8 @@ class ParquetBatch:
         kind = array.type
         if not is_replaceable(kind):
             raise SchemaMismatch(
-                f"column {column!r} of {self.stretch.name} is of type {kind}: its values cannot be replaced by"
-                " texts. Leave it alone (ignored-columns), or write the file with a string column"
+                f"column {column!r} of {self.stretch.name} is of type {kind}: its values cannot be replaced"
+                " by texts. Leave it alone (ignored-columns), or write the file with a string column"
             )
         kept = [text if new is None else new for new, text in zip(values, old)]
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -141,8 +141,8 @@ class ParquetBatch:
                 array[position].as_py()
             except UnicodeDecodeError:
                 return RowInvalid(
-                    f"{self.stretch.name}: row {self.first + position} of the chunk: column {column!r} is a string"
-                    " that is no UTF-8"
+                    f"{self.stretch.name}: row {self.first + position} of the chunk: column {column!r} is a"
+                    " string that is no UTF-8"
                 )
         return RowInvalid(f"{self.stretch.name}: column {column!r} has a string that is no UTF-8")
 

@@ -31,8 +31,8 @@ from chunkwise.core.formats.parquet.metadata import (
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
 from chunkwise.core.units import MiB
 
-#: CompressionCodec of parquet.thrift; LZO, which nobody writes any more, and LZ4, which is read in two ways, become
-#: their successors
+#: CompressionCodec of parquet.thrift; LZO, which nobody writes any more, and LZ4, which is read in two ways,
+#: become their successors
 _CODECS: Final = {
     0: "none", 1: "snappy", 2: "gzip", 3: "snappy", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"
 }  # fmt: skip

@@ -32,9 +32,9 @@ _NULL: Final = msgspec.Raw(b"null")
 def target_of(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     """Schema and codec of an output that is converted to Parquet.
 
-    :param options: ``schema``: by name of the column its type as Arrow writes it, which adds columns and changes those
-        that the source has; ``compression``: ``none``, ``snappy``, ``gzip``, ``zstd`` (default), ``brotli`` or
-        ``lz4``.
+    :param options: ``schema``: by name of the column its type as Arrow writes it, which adds columns and
+        changes those that the source has; ``compression``: ``none``, ``snappy``, ``gzip``, ``zstd``
+        (default), ``brotli`` or ``lz4``.
     :raises ConfigError: an option is unknown or wrong, or no column is known.
     """
     check_options(options, _OPTIONS)
@@ -48,7 +48,8 @@ def target_of(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     types.update({str(name): str(kind) for name, kind in asked.items()})
     if not types:
         raise ConfigError(
-            "the columns of the source are not known: give them, e.g. {'schema': {'id': 'int64', 'name': 'string'}}"
+            "the columns of the source are not known: give them, e.g. {'schema': {'id': 'int64', 'name':"
+            " 'string'}}"
         )
     columns = [[name, str(kind)] for name, kind in types.items()]
     schema = schema_of(columns)
@@ -68,7 +69,8 @@ def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
     unknown = sorted(set(options) - known)
     if unknown:
         raise ConfigError(
-            f"Parquet has no option {', '.join(map(repr, unknown))}; known are {', '.join(sorted(known)) or 'none'}"
+            f"Parquet has no option {', '.join(map(repr, unknown))}; known are"
+            f" {', '.join(sorted(known)) or 'none'}"
         )
 
 
@@ -130,7 +132,7 @@ class ConvertingEncoder:
         self._data_end = 0
         self._groups = 0
 
-    def native(self, batch: Batch) -> Iterable[bytes]:
+    def native(self, batch: Batch) -> Iterable[bytes]:  # noqa: ARG002 - the protocol has it
         """Not of this encoder."""
         raise ConfigError("this part was planned to be converted, not copied")
 
@@ -182,20 +184,20 @@ class ConvertingEncoder:
                 row = self._decode(record)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 raise RowInvalid(
-                    f"row {number} is no JSON object, or has a text that cannot be UTF-8 (a lone surrogate): it"
-                    " cannot become a row of Parquet"
+                    f"row {number} is no JSON object, or has a text that cannot be UTF-8 (a lone"
+                    " surrogate): it cannot become a row of Parquet"
                 ) from None
             if not row.keys() <= self._known:
                 unknown = sorted(row.keys() - self._known)
                 raise RowInvalid(
-                    f"row {number} has columns that the plan does not know: {', '.join(map(repr, unknown[:10]))};"
-                    " give their types in the option schema"
+                    f"row {number} has columns that the plan does not know:"
+                    f" {', '.join(map(repr, unknown[:10]))}; give their types in the option schema"
                 )
             rows.append(row)
         return rows
 
 
-class _Misfit(Exception):  # noqa: N818 - never leaves this module
+class _Misfit(Exception):
     """A value does not fit; the text says why, without the value."""
 
 
@@ -343,7 +345,9 @@ def _boolean(text: bytes) -> bool | None:
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:
-    """A decoded JSON value as pyarrow takes it: times from ISO 8601, binary from base64, nested ones member by member."""
+    """A decoded JSON value as pyarrow takes it: times from ISO 8601, binary from base64, nested ones member
+    by member.
+    """
     if value is None:
         return None
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):

@@ -41,11 +41,12 @@ _REST_BYTES: Final = 4 * MiB
 class NativeEncoder:
     """Makes a part that is a Parquet file with the source's row groups.
 
-    The column chunks of columns in which nothing was replaced are copied byte for byte with their statistics, page
-    indexes and bloom filters. The others are written by pyarrow, with the codec, dictionary and page version that they
-    had. A row group of which only some rows belong to the chunk becomes a row group of these rows, all columns written
-    anew; so does one
-    whose replaced columns but the first, which need not wait, take more than 48 MiB of memory: it becomes several.
+    The column chunks of columns in which nothing was replaced are copied byte for byte with their
+    statistics, page indexes and bloom filters. The others are written by pyarrow, with the codec, dictionary
+    and page version that they had. A row group of which only some rows belong to the chunk becomes a row
+    group of these rows, all columns written anew; so does one
+    whose replaced columns but the first, which need not wait, take more than 48 MiB of memory: it becomes
+    several.
 
     :param target: see :meth:`Parquet.target`.
     """
@@ -81,7 +82,7 @@ class NativeEncoder:
             yield from self._close(stretch)
             self._from = self._to
 
-    def convert(self, records: Sequence[bytes], first: int) -> Iterable[bytes]:
+    def convert(self, records: Sequence[bytes], first: int) -> Iterable[bytes]:  # noqa: ARG002
         """Not of this encoder."""
         raise ConfigError("this part was planned to be copied, not converted")
 
@@ -114,7 +115,9 @@ class NativeEncoder:
         self._bound = None if stretch.whole else stretch.bound()
 
     def _collect(self, batch: ParquetBatch) -> None:
-        """Keep the columns that may have been replaced: later batches of the row group may be, if this is not."""
+        """Keep the columns that may have been replaced: later batches of the row group may be, if this is
+        not.
+        """
         if not batch.decoded:
             return
         for field in batch.stretch.fields:
@@ -231,8 +234,8 @@ class NativeEncoder:
         way = self._way(field)
         if way is None:
             raise ConfigError(
-                f"column {field.name!r} of {stretch.name} cannot be written again, and row group {stretch.number}"
-                " was split: plan it with larger chunks"
+                f"column {field.name!r} of {stretch.name} cannot be written again, and row group"
+                f" {stretch.number} was split: plan it with larger chunks"
             )
         writer = ColumnWriter(field, way, _chunks(stretch.group, field))
         streams = stretch.rest(field)

@@ -1,9 +1,10 @@
 """Small Parquet files that exist only for a reader: some columns of one row group, or of a range of its rows.
 
-pyarrow cannot begin inside a row group. The offset index says which pages hold a row, so a file is put together from
-only these pages, with a footer of its own. The leaves of a struct have their pages cut at different rows: where one
-begins later, or ends earlier, than the others, a page of nothing but nulls fills the gap; its rows are dropped after
-reading. In a repeated struct the pages must begin and end at the same rows, maybe at the first and last ones only.
+pyarrow cannot begin inside a row group. The offset index says which pages hold a row, so a file is put
+together from only these pages, with a footer of its own. The leaves of a struct have their pages cut at
+different rows: where one begins later, or ends earlier, than the others, a page of nothing but nulls fills
+the gap; its rows are dropped after reading. In a repeated struct the pages must begin and end at the same
+rows, maybe at the first and last ones only.
 
 Source: parquet-format, README (data pages), Encodings.md (RLE), PageIndex.md.
 """
@@ -103,12 +104,16 @@ def part(
     chunks = columns_of(group)
     total = get(group, Group.ROWS)
     leaves = _numbers([field_])
-    pages = [_pages(chunks[leaf], total, blocks, f"{place}, the offset index of column {leaf}") for leaf in leaves]
+    pages = [
+        _pages(chunks[leaf], total, blocks, f"{place}, the offset index of column {leaf}") for leaf in leaves
+    ]
     low, high = start, end
     if len(leaves) > 1 and any(leaf.max_repetition for leaf in field_.leaves):
-        # leaves of one repeated group must agree on how often it repeats: no filling, but pages that begin and
-        # end at the same rows
-        low = max(set.intersection(*({page.first for page in found if page.first <= start} for found in pages)))
+        # leaves of one repeated group must agree on how often it repeats: no filling, but pages that begin
+        # and end at the same rows
+        low = max(
+            set.intersection(*({page.first for page in found if page.first <= start} for found in pages))
+        )
         high = min(set.intersection(*({page.last for page in found if page.last >= end} for found in pages)))
     columns = [_needed(chunks[leaf], low, high, found) for leaf, found in zip(leaves, pages)]
     first = min(column.first for column in columns)
@@ -116,8 +121,8 @@ def part(
     for leaf_, column in zip(field_.leaves, columns):
         has_dictionary = column.dictionary != b""
         counted = get(column.meta, Meta.VALUES, 0) + last - first
-        # Nobody has counted the values of some pages of a repeated column: this is never too low, and a reader
-        # stops where the bytes end.
+        # Nobody has counted the values of some pages of a repeated column: this is never too low, and a
+        # reader stops where the bytes end.
         column.values = counted if leaf_.max_repetition else last - first
         column.before = _filler(leaf_, column.first - first, has_dictionary)
         column.after = _filler(leaf_, last - column.last, has_dictionary)
@@ -138,7 +143,9 @@ class _Page(NamedTuple):
 
 
 def _pages(chunk: Struct, total: int, blocks: Blocks, place: str) -> list[_Page]:
-    """The pages of a leaf that hold rows. pyarrow writes some without any, which for a reader would be the end."""
+    """The pages of a leaf that hold rows. pyarrow writes some without any, which for a reader would be the
+    end.
+    """
     where = index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH)
     if where is None:
         raise InvalidSource(f"{place} is missing")

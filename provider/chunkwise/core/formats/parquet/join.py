@@ -38,8 +38,8 @@ _REPETITIONS: Final = ("required", "optional", "repeated")
 def join(target: Mapping[str, Any], parts: Sequence[Part]) -> Iterator[Segment]:
     """See :meth:`~chunkwise.core.formats.model.Format.join`.
 
-    No page is read or written: the ranges of the parts that hold column chunks (and bloom filters), then the page
-    indexes and the footer with their new offsets.
+    No page is read or written: the ranges of the parts that hold column chunks (and bloom filters), then the
+    page indexes and the footer with their new offsets.
 
     :raises SchemaMismatch: a part has another schema, other key/value metadata or another order of columns.
     :raises UnsupportedSource: more row groups than the format can number.
@@ -139,8 +139,8 @@ def check_same(planned: Struct, found: Struct, name: str) -> None:
         shown = "\n".join(lines[:20])
         more = f"\n... and {len(lines) - 20} more" if len(lines) > 20 else ""
         raise SchemaMismatch(
-            f"{name} has another schema than was planned (- planned, + found):\n{shown}{more}\nProcess the chunk"
-            " again with the same version of Chunkwise and pyarrow as made the plan"
+            f"{name} has another schema than was planned (- planned, + found):\n{shown}{more}\nProcess the"
+            " chunk again with the same version of Chunkwise and pyarrow as made the plan"
         )
     for number, what in ((File.KEY_VALUES, "key/value metadata"), (File.COLUMN_ORDERS, "column orders")):
         if get(planned, number) != get(found, number):

@@ -163,8 +163,8 @@ def survey(source: ByteSource, fields_from: Any, check: Any) -> tuple[Struct, tu
     groups = Groups(rows, sizes, [len(group) for group in footer.groups], pages)
     if groups.extent != get(footer.head, 3):
         raise InvalidSource(
-            f"{source.name} is damaged: it says that it has {get(footer.head, 3)} rows, and its row groups have"
-            f" {groups.extent}"
+            f"{source.name} is damaged: it says that it has {get(footer.head, 3)} rows, and its row groups"
+            f" have {groups.extent}"
         )
     return footer.head, fields, groups, footer.first_group
 
@@ -175,11 +175,12 @@ def warnings_of(groups: Groups, name: str) -> tuple[str, ...]:
     if not giants:
         return ()
     largest = max(giants, key=lambda n: groups.sizes[n])
-    return (
-        f"{name} has {len(giants)} row groups of {_GIANT // MiB} MiB or more that cannot be split, the largest"
-        f" one is number {largest} with {groups.sizes[largest] // MiB} MiB: each is one chunk, whatever the chunk"
-        " size. Write the file with a page index or smaller row groups",
+    text = (
+        f"{name} has {len(giants)} row groups of {_GIANT // MiB} MiB or more that cannot be split, the"
+        f" largest one is number {largest} with {groups.sizes[largest] // MiB} MiB: each is one chunk, whatever the"
+        " chunk size. Write the file with a page index or smaller row groups"
     )
+    return (text,)
 
 
 def wanted(groups: Groups, chunk_bytes: int) -> list[int]:

@@ -1,7 +1,7 @@
 """What stands in the footer of a Parquet file, as far as Chunkwise must know it.
 
-Source: parquet.thrift of apache/parquet-format 2.12. Fields are named by constants here; all others are kept as
-they are.
+Source: parquet.thrift of apache/parquet-format 2.12. Fields are named by constants here; all others are kept
+as they are.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ class Stream:
 class Streams:
     """Reads columns of the rows ``[start, end)`` of a row group side by side.
 
-    A whole row group is one file for pyarrow; of a part of its rows each column is one of its own, because their pages
-    begin at different rows.
+    A whole row group is one file for pyarrow; of a part of its rows each column is one of its own, because
+    their pages begin at different rows.
 
     :param stretch: the rows.
     :param fields: the columns.

@@ -15,8 +15,8 @@ _encode = msgspec.json.Encoder().encode
 def texts(array: pa.Array) -> list[str | None]:
     """One text per value: strings as they are, numbers and booleans as in JSON, times as in ISO 8601.
 
-    Binary values are decoded as UTF-8; bytes that are none come as lone surrogates (PEP 383), by which they are
-    found again. Nested values come as JSON.
+    Binary values are decoded as UTF-8; bytes that are none come as lone surrogates (PEP 383), by which they
+    are found again. Nested values come as JSON.
 
     :raises UnicodeDecodeError: a string is no UTF-8.
     """
@@ -35,9 +35,9 @@ def texts(array: pa.Array) -> list[str | None]:
 def json_texts(array: pa.Array) -> list[str]:
     """One JSON value per value.
 
-    Decimals keep their digits; NaN and infinities, which JSON has not, are null; times are ISO 8601 strings, in UTC
-    with a Z where they mean an instant; binary is base64; a map is an object if its keys are text, else a list of
-    pairs.
+    Decimals keep their digits; NaN and infinities, which JSON has not, are null; times are ISO 8601 strings,
+    in UTC with a Z where they mean an instant; binary is base64; a map is an object if its keys are text,
+    else a list of pairs.
 
     :raises UnicodeDecodeError: a string is no UTF-8.
     """

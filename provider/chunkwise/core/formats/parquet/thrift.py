@@ -1,8 +1,8 @@
 """Thrift's compact protocol without a schema: what is read and written again is the same, unknown fields too.
 
-Source: the Thrift compact protocol specification (apache/thrift, doc/specs/thrift-compact-protocol.md). A struct is
-a dictionary from the id of a field to its wire type and value; a list, a pair of the type of its elements and
-them.
+Source: the Thrift compact protocol specification (apache/thrift, doc/specs/thrift-compact-protocol.md). A
+struct is a dictionary from the id of a field to its wire type and value; a list, a pair of the type of its
+elements and them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,99 @@
+"""A chunk needs memory for batches and blocks, not for its size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+# in a process of its own, whose peak nobody else has raised
+SCRIPT = """
+import json, os, sys
+from chunkwise.core import memory
+from chunkwise.core.formats.model import Boundary, ReadRequest, Span
+from chunkwise.core.formats.parquet import Parquet
+
+class File:
+    def __init__(self, path):
+        self.handle, self.size, self.name = os.open(path, os.O_RDONLY), os.path.getsize(path), path
+    def read(self, start, end):
+        return os.pread(self.handle, end - start, start)
+    def stream(self, start, end):
+        for place in range(start, end, 1 << 22):
+            yield self.read(place, min(end, place + (1 << 22)))
+
+path, mode, start, end = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+parquet, source = Parquet(), File(path)
+layout = parquet.inspect(source, {})
+before = memory.peak_rss()
+columns = ("a",) if mode == "replace" else ()
+request = ReadRequest(columns=columns, records=mode == "records")
+span = Span(start=Boundary(position=start), end=Boundary(position=end))
+reader = parquet.read(source, layout, span, request)
+encoder = parquet.encoder(parquet.target(layout, {}, native=True))
+out = rows = 0
+for batch in reader:
+    rows += batch.rows
+    if mode == "records":
+        out += sum(map(len, batch.records()))
+        continue
+    for column in columns:
+        batch.replace(column, [value[::-1] for value in batch.values(column)])
+    out += sum(map(len, encoder.native(batch)))
+if mode != "records":
+    out += sum(map(len, encoder.finish(reader)))
+print(json.dumps({"rows": rows, "out": out, "grown": memory.peak_rss() - before}))
+"""
+
+ROWS = 200_000
+
+
+@pytest.fixture(scope="module")
+def giant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One row group of 120 MB that does not compress."""
+    path = tmp_path_factory.mktemp("parquet") / "giant.parquet"
+    names = ("a", "b", "c")
+    columns = []
+    for _ in names:
+        texts = os.urandom(ROWS * 100).hex()
+        offsets = pa.array(range(0, ROWS * 200 + 1, 200), pa.int32())
+        columns.append(pa.StringArray.from_buffers(ROWS, offsets.buffers()[1], pa.py_buffer(texts.encode())))
+    pq.write_table(
+        pa.Table.from_arrays(columns, names=names),
+        path,
+        row_group_size=ROWS,
+        compression="none",
+        use_dictionary=False,
+        write_page_index=True,
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "start", "end", "bound"),
+    [
+        ("copy", 0, ROWS, 24),
+        ("replace", 0, ROWS, 100),
+        ("records", 0, ROWS, 100),
+        ("copy", 1_000, ROWS // 2, 130),
+        ("replace", 1_000, ROWS // 2, 130),
+    ],
+)
+def test_peak_memory_is_bounded_whatever_the_row_group_has(giant, mode, start, end, bound):
+    """Not 120 MB: blocks when copied, batches when read; columns that are written anew wait compressed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "provider")}
+    command = [sys.executable, "-c", SCRIPT, str(giant), mode, str(start), str(end)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["rows"] == end - start
+    assert found["out"] > (end - start) * 590
+    assert found["grown"] < bound << 20, f"{found['grown'] >> 20} MiB"

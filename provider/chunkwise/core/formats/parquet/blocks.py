@@ -17,7 +17,7 @@ _LARGEST: Final = 2 * MiB
 _SMALLEST: Final = 64 * KiB
 #: neighbouring ranges up to this size are read by one request, and kept until the next ones are
 WHOLE: Final = 8 * MiB
-_READERS: Final = 4
+_READERS: Final = 2
 
 #: bytes that are there already, or a range of the source
 Piece = bytes | tuple[int, int]

@@ -177,8 +177,8 @@ def warnings_of(groups: Groups, name: str) -> tuple[str, ...]:
     largest = max(giants, key=lambda n: groups.sizes[n])
     text = (
         f"{name} has {len(giants)} row groups of {_GIANT // MiB} MiB or more that cannot be split, the"
-        f" largest one is number {largest} with {groups.sizes[largest] // MiB} MiB: each is one chunk, whatever the"
-        " chunk size. Write the file with a page index or smaller row groups"
+        f" largest one is number {largest} with {groups.sizes[largest] // MiB} MiB: each is one chunk,"
+        " whatever the chunk size. Write the file with a page index or smaller row groups"
     )
     return (text,)
 

@@ -36,7 +36,7 @@ class Stream:
         self._skip = image.skip
         size = block_size(columns)
         file = PiecedFile(blocks, image.pieces, size)
-        with _errors(place):
+        with _Placed(place):
             metadata = pq.read_metadata(pa.BufferReader(image.footer))
             self._file = pq.ParquetFile(
                 pa.PythonFile(file, mode="r"),
@@ -75,7 +75,7 @@ class Stream:
         if self._rest:
             batch = self._rest.pop()
         else:
-            with _errors(self._place):
+            with _Placed(self._place):
                 if self._batches is None:
                     self._batches = self._file.iter_batches(batch_size=rows, use_threads=False)
                 # pyarrow asks for the batch size whenever it begins a batch
@@ -124,7 +124,7 @@ class Streams:
         return pa.Table.from_arrays(arrays, schema=pa.schema([f for t in tables for f in t.schema]))
 
 
-class _errors:  # noqa: N801 - reads as a word
+class _Placed:
     """Turns what pyarrow says of damaged bytes into an error that names the place."""
 
     def __init__(self, place: str) -> None:

@@ -1,6 +1,7 @@
 """Merges that copy parts on the server side, and what is left when they are killed."""
 
 import functools
+import gzip
 import itertools
 import multiprocessing
 import os
@@ -9,11 +10,13 @@ import signal
 import pytest
 
 from chunkwise.core.dispatch import merge as merging
+from chunkwise.core.dispatch.spec import Rejects
+from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
 from tests.core.dispatch.driver import Job
 from tests.core.dispatch.test_faults import mended
-from tests.core.dispatch.test_whole import MAKERS, people, read_back
+from tests.core.dispatch.test_whole import MAKERS, MAPPING, people, read_back
 from tests.support.s3 import S3
 
 SMALL = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
@@ -29,20 +32,68 @@ def scaled(scaled_s3, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv", "json"])
-def test_parts_are_copied_and_only_what_stands_between_them_is_sent(scaled, name):
-    data = MAKERS[name](people(3000))
-    scaled.put(f"big.{name}", data)
-    job = Job(scaled, f"big.{name}", chunk_bytes=32 * KiB)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("output", ["same", "converted"])
+def test_parts_are_copied_and_nothing_is_sent(scaled, name, compression, output):
+    """Headers, commas and brackets lie in the parts already."""
+    source = {"jsonl": "csv", "csv": "json", "json": "jsonl"}[name] if output == "converted" else name
+    data = MAKERS[source](people(6000))
+    scaled.put(f"big.{source}", data)
+    job = Job(
+        scaled,
+        f"big.{source}",
+        target=f"out.{name}" + (".gz" if compression == "gzip" else ""),
+        chunk_bytes=128 * KiB,
+        output_format=name,
+        output_compression=compression,
+    )
     plan = job.plan()
     job.process()
     receipt = job.merge()
-    assert job.output == data
+    found = gzip.decompress(job.output) if compression == "gzip" else job.output
+    if output == "same":
+        assert found == data
+    assert read_back(name, found) == people(6000)
     assert receipt.crc32 == scaled.head(job.target.key)["ChecksumCRC32"]
-    assert scaled.calls["UploadPartCopy"] >= plan.chunks - 1
-    assert receipt.copied_bytes + receipt.uploaded_bytes == len(data)
-    if name == "jsonl":
-        assert receipt.uploaded_bytes == 0
+    assert scaled.calls["UploadPartCopy"] == plan.chunks
+    assert (receipt.uploaded_bytes, receipt.copied_bytes) == (0, receipt.bytes)
     assert scaled.open_uploads() == []
+
+
+@pytest.mark.parametrize("name", ["csv", "json"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(
+    "bad",
+    [range(1000), range(1500, 2500), range(3000, 4000), range(4000)],
+    ids=["first", "middle", "last", "all"],
+)
+def test_what_stands_around_a_part_is_left_out_where_its_neighbour_has_no_rows(
+    scaled, name, compression, bad
+):
+    rows = [{**row, "note": "plain"} for row in people(4000)]
+    lines = MAKERS["csv"](rows).split(b"\r\n")
+    for row in bad:
+        lines[row + 1] += b",one too many"
+    scaled.put("big.csv", b"\r\n".join(lines))
+    job = Job(
+        scaled,
+        "big.csv",
+        target=f"out.{name}" + (".gz" if compression == "gzip" else ""),
+        chunk_bytes=16 * KiB,
+        output_format=name,
+        output_compression=compression,
+        mapping=MAPPING,
+        protector=ProtectorSpec(name="mask"),
+        rejects=Rejects(max_records=4000),
+    )
+    assert job.plan().chunks > 5
+    job.process()
+    receipt = job.merge()
+    assert receipt.rejected == len(bad)
+    found = gzip.decompress(job.output) if compression == "gzip" else job.output
+    kept = [row["id"] for number, row in enumerate(rows) if number not in bad]
+    assert [row["id"] for row in read_back(name, found)] == kept
+    assert found.startswith(b"id,name,note\r\n" if name == "csv" else b"[")
 
 
 def test_a_parquet_merge_sends_its_footer_only(scaled):

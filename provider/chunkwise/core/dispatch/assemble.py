@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from chunkwise.core.dispatch.glue import LARGEST, Body, fitted
 from chunkwise.core.dispatch.model import Done, Plan
 from chunkwise.core.dispatch.opening import open_source
 from chunkwise.core.errors import UnsupportedSource
@@ -15,10 +16,8 @@ from chunkwise.core.segments import Literal, Range, Segment
 from chunkwise.core.storage.checksum import crc32, decode_crc32
 from chunkwise.core.storage.combine import combine_crc32
 from chunkwise.core.storage.source import ObjectRef, S3Source
-from chunkwise.core.units import KiB, MiB
+from chunkwise.core.units import MiB
 
-#: a range of the source up to this size is read rather than copied: a request either way, and its checksum
-_SMALL: Final = 64 * KiB
 #: what stands between two records, where it must be read: more is no file that a person has made
 _LARGEST_GAP: Final = 64 * MiB
 
@@ -26,20 +25,11 @@ _LARGEST_GAP: Final = 64 * MiB
 def segments_of(client: Any, plan: Plan, done: Mapping[int, Done]) -> list[Segment]:
     """What the output is put together from."""
     format_ = format_named(plan.output.format)
-    parts = [
-        Part(
-            chunk=chunk,
-            ref=done[chunk].part,
-            size=part.size if (part := done[chunk].part) is not None else 0,
-            rows=done[chunk].rows_out,
-            notes=done[chunk].notes,
-            source=None if part is None else S3Source(client, part),
-        )
-        for chunk in range(plan.chunks)
-    ]
+    parts = [_part(client, plan, done[chunk]) for chunk in range(plan.chunks)]
     gaps = _Gaps(client, plan)
-    joined = format_.join(plan.output.target, parts, plan.source)
-    segments = [segment for segment in map(gaps.filled, joined) if segment.size]
+    joined = [gaps.read(segment) for segment in format_.join(plan.output.target, parts, plan.source)]
+    segments = [_compressed(segment, plan.output.compression) for segment in fitted(joined)]
+    segments = [segment for segment in segments if segment.size]
     if not segments:
         # an empty file of members is one empty member
         segments.append(Literal(codec(plan.output.compression).end_member()))  # type: ignore[arg-type]
@@ -65,25 +55,37 @@ def whole(refs: Iterable[ObjectRef]) -> list[Segment]:
     return [Range(ref, 0, ref.size) for ref in refs]
 
 
+def _part(client: Any, plan: Plan, done: Done) -> Part:
+    part = done.part
+    if part is None:
+        return Part(chunk=done.chunk, ref=None, size=0, rows=done.rows_out, notes=done.notes)
+    glued = (done.before.size if done.before else 0) + (done.after.size if done.after else 0)
+    whole = format_named(plan.output.format).compresses_itself
+    return Part(
+        chunk=done.chunk,
+        ref=part if whole else Body(done.chunk, part, done.before, done.after),
+        size=part.size - glued,
+        rows=done.rows_out,
+        notes=done.notes,
+        source=S3Source(client, part),
+    )
+
+
 class _Gaps:
-    """Turns what stands between the parts into bytes, where it must be: literals are compressed as the parts
-    are, and what is taken from the source is read where it is small or must be compressed, too.
-    """
+    """Reads what stands between the parts and is taken from the source, if small or to be compressed."""
 
     def __init__(self, client: Any, plan: Plan) -> None:
         self._client = client
         self._plan = plan
         self._source: ByteSource | None = None
 
-    def filled(self, segment: Segment) -> Segment:
-        """The segment as S3 can put it together."""
+    def read(self, segment: Segment) -> Segment:
+        """The segment, as a literal if it must be one."""
         plan = self._plan
-        if isinstance(segment, Range) and segment.of == plan.source:
-            compressed = plan.compression != "none" or plan.output.compression != "none"
-            if segment.size <= _SMALL or compressed:
-                return _compressed(self._read(segment), plan.output.compression)
+        if not isinstance(segment, Range) or segment.of != plan.source:
             return segment
-        return _compressed(segment, plan.output.compression) if isinstance(segment, Literal) else segment
+        compressed = plan.compression != "none" or plan.output.compression != "none"
+        return self._read(segment) if segment.size <= LARGEST or compressed else segment
 
     def _read(self, segment: Range) -> Literal:
         if segment.size > _LARGEST_GAP:
@@ -96,8 +98,8 @@ class _Gaps:
         return Literal(b"".join(self._source.stream(segment.start, segment.end)))
 
 
-def _compressed(segment: Literal, compression: str) -> Literal:
-    if compression == "none" or not segment.data:
+def _compressed(segment: Segment, compression: str) -> Segment:
+    if compression == "none" or not isinstance(segment, Literal) or not segment.data:
         return segment
     compressor = codec(compression)  # type: ignore[arg-type]
     return Literal(compressor.compress(segment.data) + compressor.end_member())

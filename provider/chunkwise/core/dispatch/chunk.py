@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +11,10 @@ import msgspec
 
 from chunkwise.core import memory
 from chunkwise.core.dispatch.counted import CountedSource
+from chunkwise.core.dispatch.glue import around
 from chunkwise.core.dispatch.model import Done, Manifest
 from chunkwise.core.dispatch.opening import STRIDE, UNKNOWN_END, open_source
+from chunkwise.core.dispatch.part_writer import PartWriter
 from chunkwise.core.dispatch.rejected import RejectedRows
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import Killed, RowInvalid
@@ -22,6 +24,7 @@ from chunkwise.core.formats.model import (
     Batch,
     BatchReader,
     Boundary,
+    ByteSource,
     Layout,
     PartEncoder,
     ReadRequest,
@@ -94,24 +97,25 @@ class ChunkRun:
         reader = self._format.read(counted, layout, span, self._request())
         rejected = RejectedRows(self._client, bucket, rejected_key, manifest.chunk, config.rejects, extra)
         writer = S3Writer(self._client, bucket, part_key, on_exists="fail", extra_args=extra)
-        part: ObjectReceipt | None = None
+        part = PartWriter(writer, codec(manifest.output.compression))  # type: ignore[arg-type]
+        written: ObjectReceipt | None = None
         bad: ObjectReceipt | None = None
         try:
-            encoder = self._target.encoder(manifest.output.target)
-            rows_out, bytes_out = self._work(reader, encoder, writer, rejected)
+            encoder = self._encoder()
+            rows_out = self._work(counted, reader, encoder, part, rejected)
             whole = reader.end.state == RECORD
             if whole:
                 bad = rejected.close()
                 self._written += [rejected_key] if bad is not None else []
-                if bytes_out:
-                    part = writer.close()
+                if not part.empty:
+                    written = part.close()
                     self._written.append(part_key)
         except BaseException:
             rejected.abort()
             writer.abort()
             self.remove()
             raise
-        if part is None:
+        if written is None:
             writer.abort()
         if not whole:
             rejected.abort()
@@ -126,8 +130,10 @@ class ChunkRun:
             rows_out=rows_out if whole else 0,
             rejected=rejected.count if whole else 0,
             bytes_in=raw.bytes_read,
-            bytes_out=bytes_out if whole else 0,
-            part=_ref(part),
+            bytes_out=part.size if whole else 0,
+            part=_ref(written),
+            before=part.before if whole else None,
+            after=part.after if whole else None,
             notes=encoder.notes() if whole else {},
             input_crc32=self._input_crc(counted),
             quarantine=_ref(bad),
@@ -145,20 +151,15 @@ class ChunkRun:
     # --- the way of the data --------------------------------------------------------------------------------
 
     def _work(
-        self, reader: BatchReader, encoder: PartEncoder, writer: S3Writer, rejected: RejectedRows
-    ) -> tuple[int, int]:
+        self,
+        source: ByteSource,
+        reader: BatchReader,
+        encoder: PartEncoder,
+        part: PartWriter,
+        rejected: RejectedRows,
+    ) -> int:
         mapping = self._manifest.config.mapping
-        compressor = codec(self._manifest.output.compression)  # type: ignore[arg-type]
-        rows = size = 0
-
-        def write(pieces: Iterable[bytes]) -> None:
-            nonlocal size
-            for piece in pieces:
-                size += len(piece)
-                data = compressor.compress(piece)
-                if data:
-                    writer.write(data)
-
+        rows = 0
         for batch in reader:
             if self._stop is not None and self._stop():
                 raise Killed(f"chunk {self._manifest.chunk} was told to end; its part was not written")
@@ -167,27 +168,49 @@ class ChunkRun:
             rejected.put(batch.bad)
             if self._manifest.output.native:
                 rows += batch.rows
-                write(encoder.native(batch))
+                pieces = encoder.native(batch)
             else:
-                rows += self._convert(batch, encoder, write, rejected)
-        write(encoder.finish(reader))
-        if size:
-            writer.write(compressor.end_member())
-        return rows, size
+                records = self._fitting(batch, rejected)
+                rows += len(records)
+                pieces = encoder.convert(records, batch.first)
+            for piece in pieces:
+                if piece and part.empty and self._manifest.chunk == 0:
+                    # what stands before the first row is known by now: another encoder asks the reader for it
+                    part.put_before(self._around(source, reader, self._encoder())[0])
+                part.write(piece)
+        for piece in encoder.finish(reader):
+            part.write(piece)
+        if not part.empty and reader.end.state == RECORD:
+            part.put_after(self._around(source, reader, encoder)[1])
+        return rows
 
-    def _convert(
-        self,
-        batch: Batch,
-        encoder: PartEncoder,
-        write: Callable[[Iterable[bytes]], None],
-        rejected: RejectedRows,
-    ) -> int:
+    def _encoder(self) -> PartEncoder:
+        return self._target.encoder(self._manifest.output.target)
+
+    def _around(self, source: ByteSource, reader: BatchReader, encoder: PartEncoder) -> tuple[bytes, bytes]:
+        manifest = self._manifest
+        if self._target.compresses_itself:
+            return b"", b""
+        for _ in encoder.finish(reader):
+            pass
+        end = manifest.layout.extent if manifest.compression == "none" else manifest.source.size
+        return around(
+            self._target,
+            manifest.output.target,
+            encoder.notes(),
+            first=manifest.chunk == 0,
+            last=manifest.span.end.position == end,
+            reference=manifest.source,
+            source=source,
+        )
+
+    def _fitting(self, batch: Batch, rejected: RejectedRows) -> Sequence[bytes]:
+        """The rows of a batch that fit the output."""
         records = batch.records()
         if self._manifest.config.rejects is not None:
             records, bad = self._sorted_out(batch, records)
             rejected.put(bad)
-        write(encoder.convert(records, batch.first))
-        return len(records)
+        return records
 
     def _sorted_out(self, batch: Batch, records: Sequence[bytes]) -> tuple[list[bytes], list[BadRow]]:
         """Rows that fit the target, and rows that do not. A trial encoder tells: the real one keeps state."""

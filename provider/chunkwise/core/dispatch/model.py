@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core.dispatch.glue import Glue
 from chunkwise.core.dispatch.spec import Config
 from chunkwise.core.formats.model import Boundary, Layout, Span
 from chunkwise.core.storage.source import ObjectRef
@@ -139,6 +140,9 @@ class Done(_Value, frozen=True):
     :param bytes_out: of the part, before compression.
     :param part: the part; ``None`` where the chunk gave no bytes.
     :param notes: of the part's encoder, for the join.
+    :param before: what was written in front of the part's rows, see
+        :mod:`~chunkwise.core.dispatch.glue`.
+    :param after: what was written behind them.
     :param input_crc32: CRC-32 of the chunk's bytes of the source, where chunks are bytes.
     :param quarantine: the rows put aside.
     :param secrets: a digest of the protector's secrets that takes long to guess from, so that chunks which
@@ -164,6 +168,8 @@ class Done(_Value, frozen=True):
     rejected: int = 0
     part: ObjectRef | None = None
     notes: dict[str, Any] = {}
+    before: Glue | None = None
+    after: Glue | None = None
     input_crc32: int | None = None
     quarantine: ObjectRef | None = None
     secrets: str = ""

@@ -15,6 +15,7 @@ import pytest
 from chunkwise.core.errors import ConfigError, InvalidSource, SchemaMismatch, UnsupportedSource
 from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadRequest
 from chunkwise.core.formats.parquet import layout as layouts
+from chunkwise.core.formats.parquet import metadata
 from chunkwise.core.formats.parquet.layout import Groups
 from tests.core.formats.parquet_files import PARQUET, converted, part, span, table_of, trip, written
 from tests.support.sources import BytesSource
@@ -183,6 +184,24 @@ def test_summaries_and_encrypted_files_are_refused(tmp_path):
         PARQUET.inspect(BytesSource((tmp_path / "_metadata").read_bytes()), {})
     with pytest.raises(ConfigError, match="no option 'sep'"):
         PARQUET.inspect(BytesSource(out.getvalue()), {"sep": ","})
+
+
+def test_files_whose_sizes_are_wrong_are_refused():
+    data = written(wide(3), store_schema=False)
+    footer = metadata.read_footer(BytesSource(data))
+    for version, refused in (
+        (b"1.2.8", True),
+        (b"1.1.0 (build x)", True),
+        (b"1.2.9", False),
+        (b"1.13.0", False),
+    ):
+        head = {**footer.head, metadata.File.CREATED_BY: (8, b"parquet-mr version " + version)}
+        old = data[: footer.start] + metadata.footer_bytes(head, 3, footer.groups, 1)
+        if refused:
+            with pytest.raises(UnsupportedSource, match="PARQUET-816"):
+                PARQUET.inspect(BytesSource(old), {})
+        else:
+            assert PARQUET.inspect(BytesSource(old), {}).extent == 3
 
 
 def layout_of(**types: str) -> Layout:

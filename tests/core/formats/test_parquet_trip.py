@@ -10,12 +10,25 @@ from itertools import pairwise
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.core.formats.parquet_files import all_types, groups_of, same, table_of, trip, written
+from chunkwise.core.formats.model import ReadRequest
+from chunkwise.core.formats.parquet import columns, encoder, reader
+from tests.core.formats.parquet_files import (
+    PARQUET,
+    all_types,
+    groups_of,
+    same,
+    span,
+    table_of,
+    trip,
+    written,
+)
+from tests.support.sources import BytesSource
 
 WRITERS = st.fixed_dictionaries(
     {
@@ -99,6 +112,9 @@ def test_cut_at_any_rows_the_pages_that_are_needed_give_exactly_these_rows(cuts,
     before, after = pq.read_metadata(io.BytesIO(data)), pq.read_metadata(io.BytesIO(found.data))
     assert facts(found.data)[:3] == facts(data)[:3]
     assert after.metadata == before.metadata
+    # the offset indexes of copied and of new columns lead to the pages: cut the output by them once more
+    again = trip(found.data, cuts=[row for row in (13, 77) if row not in cuts])
+    assert same(table_of(again.data), table_of(data))
     for place in range(before.num_columns):
         one, other = before.row_group(0).column(place), after.row_group(0).column(place)
         assert (one.compression, one.path_in_schema) == (other.compression, other.path_in_schema)
@@ -135,6 +151,98 @@ def test_only_the_replaced_column_changes(column, page_index):
     assert [fact for fact in facts(found.data) if fact in copied] == copied
 
 
+def test_offset_indexes_of_copied_columns_lead_to_their_pages():
+    options = {"write_page_index": True, "data_page_size": 300, "write_batch_size": 10, "row_group_size": 150}
+    data = written(all_types(600), **options)
+    found = trip(data, len(data) // 2, columns=("text",), change=lambda text: text and text + "!")
+    assert groups_of(found.data) == [150] * 4
+    for cuts in ([70, 371], [1, 149, 151, 599]):
+        assert same(table_of(trip(found.data, cuts=cuts).data), table_of(found.data))
+
+
+@pytest.mark.parametrize("page_index", [True, False])
+def test_a_column_that_is_written_in_several_goes_is_one_column(monkeypatch, page_index):
+    """Pages, statistics and indexes of all goes add up."""
+    monkeypatch.setattr(columns, "_WAITING", 4_000)
+    monkeypatch.setattr(columns, "_COMPACTED", 1_000)
+    table = all_types(700, 4)
+    data = written(table, write_page_index=page_index, data_page_size=300, write_batch_size=10)
+    changed = trip(data, 10**9, columns=("text", "word"), change=lambda text: text and text + "!")
+    assert groups_of(changed.data) == [700]
+    expected = [text and text + "!" for text in table["text"].to_pylist()]
+    assert table_of(changed.data)["text"].to_pylist() == expected
+    meta = pq.read_metadata(io.BytesIO(changed.data)).row_group(0)
+    named = {meta.column(place).path_in_schema: meta.column(place) for place in range(meta.num_columns)}
+    there = sorted(text.encode() for text in expected if text is not None)
+    assert raw(named["text"].statistics) == (expected.count(None), (there[0], there[-1]))
+    assert named["text"].num_values == 700
+    if page_index:
+        again = trip(changed.data, cuts=[99, 500])
+        assert same(table_of(again.data), table_of(changed.data))
+        # the cuts wrote every column anew, in several goes: each has the bounds of its own values
+        twice = trip(again.data, cuts=[50, 300, 600])
+        assert same(table_of(twice.data), table_of(changed.data))
+        one, all_ = pq.ParquetFile(io.BytesIO(twice.data)), table_of(changed.data)
+        first = 0
+        for number in range(one.num_row_groups):
+            group = one.metadata.row_group(number)
+            for place in range(group.num_columns):
+                column = group.column(place)
+                if column.path_in_schema in ("i32", "u32", "u64", "i64", "f64", "date"):
+                    values = all_[column.path_in_schema].slice(first, group.num_rows)
+                    kind = {"date": pa.int32()}.get(column.path_in_schema, values.type)
+                    low_high = pc.min_max(values.cast(kind)).as_py()
+                    signed = values.type not in (pa.uint32(), pa.uint64())
+                    if signed:
+                        assert column.statistics.min_raw == low_high["min"]
+                        assert column.statistics.max_raw == low_high["max"]
+                    assert column.statistics.null_count == values.null_count
+            first += group.num_rows
+
+
+@pytest.mark.parametrize("page_index", [True, False])
+def test_a_row_group_whose_new_columns_need_too_much_memory_becomes_several(monkeypatch, page_index):
+    """All columns of all its rows are there, in order, and nothing else is written anew."""
+    monkeypatch.setattr(encoder, "_HELD", 20_000)
+    table = all_types(3_000, 5)
+    data = written(table, row_group_size=2_500, write_page_index=page_index)
+    before = table["text"].to_pylist()
+    found = trip(data, 10**9, columns=("text",), change=lambda text: text and text * 3, batch_rows=300)
+    assert len(groups_of(found.data)) > 3
+    assert groups_of(found.data)[-1] == 500
+    assert sum(groups_of(found.data)) == 3_000
+    after = table_of(found.data)
+    assert after["text"].to_pylist() == [text and text * 3 for text in before]
+    assert same(after.drop_columns(["text"]), table_of(data).drop_columns(["text"]))
+
+
+def test_a_split_row_group_is_written_in_pieces_that_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(reader, "_COLUMN_BOUND", 2_000)
+    data = written(all_types(1_000, 6), write_page_index=True, data_page_size=500, write_batch_size=20)
+    found = trip(data, cuts=[333], batch_rows=50)
+    assert len(groups_of(found.data)) > 4
+    assert same(table_of(found.data), table_of(data))
+
+
+def test_a_row_group_is_no_longer_sorted_by_a_replaced_column():
+    table = pa.table({"a": [1] * 50, "b": [f"{n:02d}" for n in range(50)], "c": [1] * 50})
+    order = [pq.SortingColumn(0), pq.SortingColumn(1), pq.SortingColumn(2)]
+    data = written(table, sorting_columns=order)
+    found = trip(data, 10**9, columns=("b",), change=lambda text: text and text[::-1])
+    assert pq.read_metadata(io.BytesIO(found.data)).row_group(0).sorting_columns == (order[0],)
+    assert pq.read_metadata(io.BytesIO(trip(data, 10**9).data)).row_group(0).sorting_columns == tuple(order)
+
+
+def test_small_row_groups_are_read_together():
+    data = written(all_types(400), row_group_size=4)
+    source = BytesSource(data)
+    layout = PARQUET.inspect(source, {})
+    source.reads = 0
+    request = ReadRequest(columns=("text",))
+    assert sum(batch.rows for batch in PARQUET.read(source, layout, span(0, 400), request)) == 400
+    assert source.reads == 2
+
+
 def test_null_stays_null_and_equal_values_leave_the_bytes():
     data = written(all_types(300), row_group_size=90)
     found = trip(data, 20_000, columns=("text", "word"))
@@ -142,7 +250,7 @@ def test_null_stays_null_and_equal_values_leave_the_bytes():
     assert trip(data, 20_000, columns=("text",), change=lambda _: None).data == data
 
 
-@pytest.mark.parametrize("cut", [None, [0], [3], [2, 4]])
+@pytest.mark.parametrize("cut", [None, [2], [2, 5], [3], [2, 4]])
 def test_empty_row_groups_stay_where_they_are(cut):
     schema = pa.schema([("a", pa.int64()), ("b", pa.string())])
     out = io.BytesIO()
@@ -175,10 +283,6 @@ def test_batches_are_bounded_by_bytes_and_rows():
     data = written(table, row_group_size=400, use_dictionary=False)
     found = trip(data, 10**9, columns=("wide",), change=lambda t: t and t[:6], batch_bytes=100_000)
     assert table_of(found.data)["wide"].to_pylist() == [f"{n:06d}" for n in range(400)]
-    from chunkwise.core.formats.model import ReadRequest
-    from tests.core.formats.parquet_files import PARQUET, span
-    from tests.support.sources import BytesSource
-
     source = BytesSource(data)
     layout = PARQUET.inspect(source, {})
     request = ReadRequest(columns=("wide",), batch_bytes=100_000, batch_rows=5)

@@ -209,6 +209,15 @@ def test_a_secret_can_not_be_given_by_its_value() -> None:
     }
 
 
+def test_a_mapping_on_s3_counts_unless_it_is_refused(cli: Cli, s3: S3) -> None:
+    """A file whose folder asks for protection is not passed on in clear by an oversight."""
+    source(s3)
+    s3.put("mapping.json", json.dumps(MAPPING).encode())
+    cli("plan", cli.uri, cli.target, code=2)
+    assert "no protector" in cli.err
+    assert cli.json("plan", cli.uri, cli.target, "--mapping", "none")["chunks"] == 1
+
+
 def test_verify_finds_a_difference(cli: Cli, s3: S3) -> None:
     data = source(s3)
     s3.put("out/people.jsonl", data.replace(b'"00007"', b'"7"'))

@@ -131,7 +131,7 @@ def _plan_lines(plan: Plan, found: dict[str, Any], cost: Estimate) -> list[str]:
         f"  boundaries       {'exact' if plan.exact else 'assumed, the merge proves them'}",
         f"  read for it      {found['requests']} requests, {found['bytes_read']:,} bytes",
         f"  on Lambda        {cost.gb_seconds:,.0f} GB-seconds, ${cost.lambda_dollars:,.4f}",
-        f"  on S3            {cost.read_requests:,} GET, {cost.write_requests:,} PUT, ${cost.s3_dollars:,.4f}",
+        f"  on S3            {cost.read_requests:,} GET, {cost.write_requests:,} PUT, ${cost.s3_dollars:.4f}",
         f"  output           {found['target']}",
     ]
     if not found["dry_run"]:

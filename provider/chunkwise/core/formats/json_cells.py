@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -50,23 +50,26 @@ def _string_patterns(prefix: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes
     return re.compile(start + rb'([^"]*)"'), re.compile(start + rb'((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 
 
-def cells_of(text: bytes, column: str) -> list[Member]:
-    """The top-level members with one key, in their order; more than one where the key is doubled.
+def cells_of(text: bytes, keys: Mapping[bytes, str]) -> list[Member]:
+    """The top-level members with some keys, in any order, equal keys as often as they stand there.
 
     :param text: known to be a valid JSON object.
+    :param keys: by their JSON text.
     :raises UnicodeDecodeError: a key is not UTF-8.
     """
-    key = plain_key(column)
-    if key is not None and not has_escaped_keys(text):
-        count = text.count(key)
-        if count == 0:
-            return []
-        if count == 1:
-            found = _cell_pattern(key).search(text)
-            # where no object was opened before, it is no key further down
-            if found is not None and text.find(b"{", text.index(b"{") + 1, found.start()) < 0:
-                return [Member(column, *found.span(1), False)]
-    return [member for member in members(text) if member.key == column]
+    if has_escaped_keys(text):
+        return list(members(text, keys))
+    cells: list[Member] = []
+    for token, column in keys.items():
+        count = text.count(token)
+        if count == 0 and b"\\" not in token:
+            continue
+        found = _cell_pattern(token).search(text) if count == 1 else None
+        # where no object was opened before, it is no key further down
+        if found is None or text.find(b"{", text.index(b"{") + 1, found.start()) >= 0:
+            return list(members(text, keys))
+        cells.append(Member(column, *found.span(1), False))
+    return cells
 
 
 def replace_strings(

@@ -11,9 +11,9 @@ import msgspec
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.json_cells import cells_of, has_escaped_keys, plain_key
 from chunkwise.core.formats.json_check import fault
-from chunkwise.core.formats.json_members import members
+from chunkwise.core.formats.json_members import Member, members
 from chunkwise.core.formats.json_rows import Framing, Slab, Values
-from chunkwise.core.formats.json_text import WHITE, scalar_text
+from chunkwise.core.formats.json_text import WHITE, encode_text, scalar_text
 from chunkwise.core.formats.model import BadRow, ReadRequest
 
 _ABSENT: Final = msgspec.Raw(b"")
@@ -34,6 +34,7 @@ class RowChecker:
 
     def __init__(self, request: ReadRequest, framing: Framing, name: str) -> None:
         self._columns = request.columns
+        self._keys = {encode_text(column): column for column in request.columns}
         self._known = None if request.known is None else request.known.union(request.columns)
         self._objects = bool(request.columns) or request.known is not None or request.records
         self._collect = request.on_bad == "collect"
@@ -54,10 +55,11 @@ class RowChecker:
         :param lead: what stands before the data and was not counted in its position.
         :raises RowInvalid: a row is bad, and bad rows are not collected.
         """
-        alike = self._alike(data)
-        if alike is not None and count in (None, alike[0]):
-            return Slab(self._framing, *alike, lead=lead, data=data)
-        return self._one_by_one(data, first, position, lead)
+        found = self._decoded(data)
+        valid = found is not None and count in (None, found[0])
+        if found is not None and valid and self._alike(data, found[2]):
+            return Slab(self._framing, found[0], found[1], lead=lead, data=data)
+        return self._one_by_one(data, first, position, lead, valid=valid)
 
     # --- many rows at once ----------------------------------------------------------------------------------
 
@@ -76,8 +78,8 @@ class RowChecker:
         row = msgspec.defstruct("Row", fields, forbid_unknown_fields=self._known is not None, gc=False)
         return msgspec.json.Decoder(list[row])  # type: ignore[valid-type]
 
-    def _alike(self, data: bytes) -> tuple[int, Values] | None:
-        """How many rows there are, and their values; ``None`` where they must be looked at one by one."""
+    def _decoded(self, data: bytes) -> tuple[int, Values, list[int]] | None:
+        """How many rows there are, their values, how many have each column; ``None``: one may be bad."""
         array = self._framing.array(data)
         found: tuple[int, Values, list[int]] | None = None
         if self._all_strings:
@@ -92,19 +94,22 @@ class RowChecker:
                 found = self._scalar_values(self._scalars.decode(array))
             except _REFUSED:
                 return None
-        if found is None:
-            return None
-        count, values, present = found
-        if self._columns:
-            if has_escaped_keys(data):
-                return None
-            for column, rows in zip(self._columns, present, strict=True):
-                key = plain_key(column)
-                # A key without escapes occurs in every row that has it. If there are no more occurrences than
-                # such rows, no row has it twice, and none of them is a value or a key further down.
-                if key is None or data.count(key) != rows:
-                    return None
-        return count, values
+        return found
+
+    def _alike(self, data: bytes, present: list[int]) -> bool:
+        """Whether each column's key occurs in the text only where it is a row's own, and once in a row.
+
+        A key without escapes occurs in every row that has it. If there are no more occurrences than that,
+        no row has it twice, and none of them is a value or a key further down.
+        """
+        if not self._columns:
+            return True
+        if has_escaped_keys(data):
+            return False
+        keys = map(plain_key, self._columns)
+        return all(
+            key is not None and data.count(key) == rows for key, rows in zip(keys, present, strict=True)
+        )
 
     def _string_values(self, rows: list[Any]) -> tuple[int, Values, list[int]]:
         values: Values = {}
@@ -131,13 +136,14 @@ class RowChecker:
 
     # --- one by one -----------------------------------------------------------------------------------------
 
-    def _one_by_one(self, data: bytes, first: int, position: int, lead: bytes) -> Slab:
+    def _one_by_one(self, data: bytes, first: int, position: int, lead: bytes, *, valid: bool) -> Slab:
         pieces = self._framing.split(data)
         offset = position + len(pieces.lead)
         values: Values = {column: [] for column in self._columns}
+        cells: list[dict[str, Member]] = []
         bad: dict[int, BadRow] = {}
         for row, (text, gap) in enumerate(zip(pieces.texts, pieces.gaps, strict=True)):
-            found = self._examine(text)
+            found = self._examine(text, valid=valid)
             if isinstance(found, str):
                 if not self._collect:
                     raise RowInvalid(
@@ -145,35 +151,40 @@ class RowChecker:
                     )
                 bad[row] = BadRow(first + row, offset, text, found)
             else:
-                for column, value in zip(self._columns, found, strict=True):
-                    values[column].append(value)
+                cells.append(found[0])
+                for column in self._columns:
+                    values[column].append(found[1].get(column))
             offset += len(text) + len(gap)
         if lead:
             pieces = replace(pieces, lead=lead)
         if bad:
             pieces = self._framing.without(pieces, bad)
-        return Slab(self._framing, len(pieces.texts), values, list(bad.values()), pieces=pieces)
+        return Slab(self._framing, len(pieces.texts), values, list(bad.values()), pieces=pieces, cells=cells)
 
-    def _examine(self, text: bytes) -> list[str | None] | str:
-        """The values of one row, or what is wrong with it."""
-        try:
-            single = len(self._scalars.decode(b"[%b]" % text)) == 1
-        except _REFUSED:
-            single = False
-        if not single and (wrong := self._wrong(text)) is not None:
+    def _examine(self, text: bytes, *, valid: bool) -> tuple[dict[str, Member], dict[str, str | None]] | str:
+        """Where the values of one row are, and the values; or what is wrong with it."""
+        if not valid and not self._valid(text) and (wrong := self._wrong(text)) is not None:
             return wrong
-        values: list[str | None] = []
-        for column in self._columns:
-            try:
-                cells = cells_of(text, column)
-                if len(cells) > 1:
-                    return f"the key {column!r} stands twice in it: which is meant?"
-                if cells and cells[0].nested:
-                    return f"the value of {column!r} is nested, and cannot be replaced"
-                values.append(scalar_text(text[cells[0].start : cells[0].end]) if cells else None)
-            except UnicodeDecodeError:
-                return f"a key, or the value of {column!r}, is not UTF-8"
-        return values
+        cells: dict[str, Member] = {}
+        values: dict[str, str | None] = {}
+        try:
+            for cell in cells_of(text, self._keys):
+                if cell.key in cells:
+                    return f"the key {cell.key!r} stands twice in it: which is meant?"
+                if cell.nested:
+                    return f"the value of {cell.key!r} is nested, and cannot be replaced"
+                cells[cell.key] = cell
+                values[cell.key] = scalar_text(text[cell.start : cell.end])
+        except UnicodeDecodeError:
+            return "a key, or the value of a column, is not UTF-8"
+        return cells, values
+
+    def _valid(self, text: bytes) -> bool:
+        """Whether the parser takes a row as one row."""
+        try:
+            return len(self._scalars.decode(b"[%b]" % text)) == 1
+        except _REFUSED:
+            return False
 
     def _wrong(self, text: bytes) -> str | None:
         """Why the parser refuses a row; ``None`` for reasons of its own."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from chunkwise.core.formats.json_text import STRING, decode_string
 
 _OPEN: Final = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+")
 _MEMBER: Final = re.compile(
-    rb"(" + STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+(" + STRING + rb'|[^"{\[,}\] \t\r\n]++|(?=[{\[]))'
+    rb"(" + STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+"
+    rb"(?:(" + STRING + rb'|[^"{\[,}\] \t\r\n]++)[ \t\r\n]*+(?:,[ \t\r\n]*+)?+|(?=[{\[]))',
+    re.DOTALL,
 )
 _NEXT: Final = re.compile(rb"[ \t\r\n]*+,[ \t\r\n]*+")
 _BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:' + STRING + rb'[^"{}\[\]]*+)*+([{}\[\]])')
@@ -31,24 +33,30 @@ class Member(NamedTuple):
     nested: bool
 
 
-def members(text: bytes) -> Iterator[Member]:
+def members(text: bytes, keys: Mapping[bytes, str] | None = None) -> Iterator[Member]:
     """The members of an object, in their order, equal keys as often as they stand there.
 
     :param text: known to be a valid JSON object.
+    :param keys: of members that are asked for, by their JSON text without needless escapes; default: all.
     :raises UnicodeDecodeError: a key is not UTF-8.
     """
+    names = None if keys is None else frozenset(keys.values())
     opened = _OPEN.match(text)
     position = opened.end() if opened is not None else len(text)
     while (member := _MEMBER.match(text, position)) is not None:
         start, end = member.span(2)
-        nested = start == end
+        position = member.end()
+        nested = start < 0
         if nested:
-            end = nested_end(text, start)
-        yield Member(decode_string(member.group(1)), start, end, nested)
-        separator = _NEXT.match(text, end)
-        if separator is None:
-            return
-        position = separator.end()
+            start, end = position, nested_end(text, position)
+            separator = _NEXT.match(text, end)
+            position = end if separator is None else separator.end()
+        token = member.group(1)
+        key = None if keys is None else keys.get(token)
+        if key is None and (names is None or b"\\" in token):
+            key = decode_string(token)
+        if key is not None and (names is None or key in names):
+            yield Member(key, start, end, nested)
 
 
 def nested_end(text: bytes, start: int) -> int:

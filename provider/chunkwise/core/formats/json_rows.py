@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from chunkwise.core.formats.json_cells import cells_of, replace_at, replace_strings
+from chunkwise.core.formats.json_members import Member
 from chunkwise.core.formats.json_text import WHITE, encode_text, one_line
 from chunkwise.core.formats.model import BadRow
 from chunkwise.core.units import KiB
@@ -79,9 +80,10 @@ class Slab:
     :param lead: what stands before the first record.
     :param data: the text of the good rows; ``None`` where they were told apart.
     :param pieces: the good rows where they were told apart.
+    :param cells: where the values are in these, by column; a row that has no such member has none.
     """
 
-    __slots__ = ("_data", "_framing", "_lead", "_pieces", "bad", "rows", "values")
+    __slots__ = ("_cells", "_data", "_framing", "_lead", "_pieces", "bad", "rows", "values")
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class Slab:
         lead: bytes = b"",
         data: bytes = b"",
         pieces: Pieces | None = None,
+        cells: Sequence[Mapping[str, Member]] = (),
     ) -> None:
         self.rows = rows
         self.values = values
@@ -101,6 +104,7 @@ class Slab:
         self._lead = lead if pieces is None else pieces.lead
         self._data = data
         self._pieces = pieces
+        self._cells = cells
 
     def replace(self, new: dict[str, Sequence[str | None]]) -> None:
         """Put other values in their places."""
@@ -114,14 +118,15 @@ class Slab:
                 return
             self._pieces = self._framing.split(self._data)
             self._lead += self._pieces.lead
+            keys = {encode_text(column): column for column in self.values}
+            self._cells = [{cell.key: cell for cell in cells_of(text, keys)} for text in self._pieces.texts]
         texts = self._pieces.texts
-        for row, text in enumerate(texts):
+        for row, (text, cells) in enumerate(zip(texts, self._cells, strict=True)):
             changes: list[tuple[int, int, bytes]] = []
-            for column, values in new.items():
-                value = values[row]
+            for column, cell in cells.items():
+                value = new[column][row] if column in new else None
                 if value is not None and value != self.values[column][row]:
-                    # a row that has no such member has nothing to replace
-                    changes += [(cell.start, cell.end, encode_text(value)) for cell in cells_of(text, column)]
+                    changes.append((cell.start, cell.end, encode_text(value)))
             if changes:
                 texts[row] = replace_at(text, changes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -46,7 +45,6 @@ def refuse_wide(head: bytes, name: str) -> None:
     )
 
 
-@lru_cache(maxsize=4096)
 def encode_text(text: str) -> bytes:
     """The JSON string of a text: UTF-8, and escapes only where they must be."""
     try:

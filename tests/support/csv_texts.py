@@ -135,6 +135,20 @@ def hostile(dialect: Dialect, size: int = 60) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(tokens), max_size=size).map(b"".join)
 
 
+def tame(dialect: Dialect) -> st.SearchStrategy[bytes]:
+    """Texts that are nearly tables: rows of one number of cells, and something odd at times."""
+    delimiter = dialect.delimiter.encode()
+    ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
+    cell = st.sampled_from([b"", b"a", b"bc", "é".encode()])
+
+    def table(fields: int, end: bytes) -> st.SearchStrategy[bytes]:
+        row = st.lists(cell, min_size=fields, max_size=fields).map(delimiter.join)
+        odd = st.sampled_from([b"", b"", b"", b"", b"\r", b"\n", b"a\r", delimiter, b"#", b'"', b'"\n"'])
+        return st.lists(st.tuples(odd, row, st.just(end) | ends).map(b"".join), max_size=12).map(b"".join)
+
+    return st.tuples(st.integers(1, 4), ends).flatmap(lambda chosen: table(*chosen))
+
+
 def options_of(dialect: Dialect) -> dict[str, Any]:
     """The dialect as a user gives it."""
     return {

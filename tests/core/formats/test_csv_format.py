@@ -4,16 +4,18 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, InvalidSource, RowInvalid
 from chunkwise.core.formats import csv_reader
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.model import Boundary, ReadRequest, Span
-from tests.support.csv_texts import DIALECTS, Run, hostile, options_of, read_slowly, rows_of
+from tests.support.csv_texts import DIALECTS, Run, hostile, options_of, read_slowly, rows_of, tame
 
-CASES = st.sampled_from(DIALECTS).flatmap(lambda dialect: st.tuples(st.just(dialect), hostile(dialect)))
+CASES = st.sampled_from(DIALECTS).flatmap(
+    lambda dialect: st.tuples(st.just(dialect), hostile(dialect) | tame(dialect))
+)
 CUTS = st.integers(1, 40)
 BLOCKS = st.sampled_from([1, 3, 7, 64, 1 << 20])
 
@@ -58,6 +60,9 @@ def test_exact_finds_the_first_boundary_for_every_cut(case, block):
 
 
 @given(CASES, CUTS, BLOCKS, st.integers(1, 5), st.integers(1, 60))
+@example((Dialect(), b",\ra\n"), 3, 1, 1, 4)
+@example((Dialect(escape="\\"), b'"a"\\,b\n"a"\\\n,x\n'), 1, 1, 1, 3)
+@example((Dialect(ends="lf"), b",\r\n"), 1, 1, 1, 3)
 @settings(max_examples=500)
 def test_values_are_those_of_an_automaton_and_others_take_their_place(
     case, cut, block, batch_rows, batch_bytes
@@ -120,7 +125,9 @@ def texts(dialect: Dialect):
     st.sampled_from(
         [dialect for dialect in DIALECTS if dialect.quote and (dialect.doublequote or dialect.escape)]
     ).flatmap(
-        lambda dialect: st.tuples(st.just(dialect), hostile(dialect), st.lists(texts(dialect), min_size=9))
+        lambda dialect: st.tuples(
+            st.just(dialect), hostile(dialect) | tame(dialect), st.lists(texts(dialect), min_size=9)
+        )
     ),
     st.data(),
 )

@@ -252,9 +252,13 @@ class CsvReader:
         slab = data[start:end]
         delete, delimiters = self._plain
         seen = slab.translate(None, delete)
-        row = delimiters + (b"\r\n" if seen.endswith(b"\r\n") else b"\n")
+        crlf = self._dialect.ends == "any" and seen.endswith(b"\r\n")
+        row = delimiters + (b"\r\n" if crlf else b"\n")
         rows = len(seen) // len(row)
-        if seen != row * rows or (self._decodes and not self._decodable(slab)):
+        # between a CR and an LF that follow each other here there may have been something
+        if seen != row * rows or (crlf and slab.count(b"\r\n") != rows):
+            return None
+        if self._decodes and not self._decodable(slab):
             return None
         if self._plain_pattern is None:
             self._seen += rows

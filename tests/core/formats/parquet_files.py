@@ -188,6 +188,24 @@ def all_types(rows: int, seed: int = 0, *, required: bool = False) -> pa.Table:
             pa.struct([("a", pa.int64()), ("b", pa.list_(pa.struct([("c", pa.string())])))]),
             lambda: {"a": chance.randrange(99), "b": [{"c": text()} for _ in range(chance.randrange(3))]},
         ),
+        "pair": (
+            pa.struct(
+                [
+                    pa.field("flag", pa.bool_(), nullable=not required),
+                    pa.field("long", pa.string(), nullable=not required),
+                    pa.field(
+                        "in",
+                        pa.struct([pa.field("n", pa.int32(), nullable=not required)]),
+                        nullable=not required,
+                    ),
+                ]
+            ),
+            lambda: {
+                "flag": chance.random() < 0.5,
+                "long": text() * 3,
+                "in": {"n": chance.randrange(9)},
+            },
+        ),
         "map": (
             pa.map_(pa.string(), pa.int32()),
             lambda: [(f"k{n}", n) for n in range(chance.randrange(3))],

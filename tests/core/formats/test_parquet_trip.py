@@ -163,8 +163,8 @@ def test_offset_indexes_of_copied_columns_lead_to_their_pages():
 @pytest.mark.parametrize("page_index", [True, False])
 def test_a_column_that_is_written_in_several_goes_is_one_column(monkeypatch, page_index):
     """Pages, statistics and indexes of all goes add up."""
-    monkeypatch.setattr(columns, "_WAITING", 4_000)
-    monkeypatch.setattr(columns, "_COMPACTED", 1_000)
+    monkeypatch.setattr(columns, "_WAITING", 400)
+    monkeypatch.setattr(columns, "_COMPACTED", 200)
     table = all_types(700, 4)
     data = written(table, write_page_index=page_index, data_page_size=300, write_batch_size=10)
     changed = trip(data, 10**9, columns=("text", "word"), change=lambda text: text and text + "!")

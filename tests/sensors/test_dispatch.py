@@ -14,7 +14,7 @@ from chunkwise.core.errors import ChunkFailed
 from chunkwise.sensors.dispatch import DispatchPartsSensor
 from tests.support.airflow import Ran
 from tests.support.dispatch import Run, broken, dag, planned, processed, source
-from tests.support.faults import Faults
+from tests.support.faults import FOREVER, Faults
 from tests.support.s3 import S3
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False])
@@ -59,7 +59,12 @@ def later(faults: Faults, work: Any, polls: int = 3) -> threading.Thread:
     def run() -> None:
         while faults.seen["ListObjectsV2"] < polls:
             time.sleep(0.02)
-        work()
+        try:
+            work()
+        except BaseException:
+            # or the sensor would wait for ever for what nobody does
+            faults.fail("ListObjectsV2", status=403, times=FOREVER)
+            raise
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

@@ -204,6 +204,7 @@ def test_a_column_that_is_written_in_several_goes_is_one_column(monkeypatch, pag
 def test_a_row_group_whose_new_columns_need_too_much_memory_becomes_several(monkeypatch, page_index):
     """All columns of all its rows are there, in order, and nothing else is written anew."""
     monkeypatch.setattr(encoder, "_HELD", 20_000)
+    monkeypatch.setattr(encoder, "_SOON", 15_000)
     table = all_types(3_000, 5)
     data = written(table, row_group_size=2_500, write_page_index=page_index)
     before = table["text"].to_pylist()

@@ -12,7 +12,7 @@ from chunkwise.core.formats.model import ByteSource
 from chunkwise.core.units import KiB, MiB
 
 #: what is read of several columns at once, with one block ahead of each
-_BUDGET: Final = 32 * MiB
+_BUDGET: Final = 16 * MiB
 _LARGEST: Final = 2 * MiB
 _SMALLEST: Final = 64 * KiB
 #: neighbouring ranges up to this size are read by one request, and kept until the next ones are

@@ -34,7 +34,9 @@ from chunkwise.core.formats.parquet.thrift import Struct, get, put
 from chunkwise.core.units import MiB
 
 #: bytes of replaced columns that wait in memory, at which the row group under way is closed
-_HELD: Final = 48 * MiB
+_HELD: Final = 64 * MiB
+#: the same, if the row group would come to that in the end: its other columns are then read and written, too
+_SOON: Final = 24 * MiB
 _REST_BYTES: Final = 4 * MiB
 
 
@@ -45,7 +47,7 @@ class NativeEncoder:
     statistics, page indexes and bloom filters. The others are written by pyarrow, with the codec, dictionary
     and page version that they had. A row group of which only some rows belong to the chunk becomes a row
     group of these rows, all columns written anew; so does one
-    whose replaced columns but the first, which need not wait, take more than 48 MiB of memory: it becomes
+    whose replaced columns but the first, which need not wait, take more than 64 MiB of memory: it becomes
     several.
 
     :param target: see :meth:`Parquet.target`.
@@ -137,7 +139,9 @@ class NativeEncoder:
         """Whether the rows so far should become a row group, so that memory stays bounded."""
         if self._bound is not None and self._to - self._from >= self._bound:
             return True
-        if sum(writer.held for writer in self._writers.values()) < _HELD:
+        held = sum(writer.held for writer in self._writers.values())
+        expected = held * (stretch.end - self._from) // (self._to - self._from)
+        if held < _HELD and (held < _SOON or expected <= _HELD):
             return False
         return all(self._way(field) is not None for field in stretch.fields)
 

@@ -27,8 +27,8 @@ from chunkwise.core.units import KiB, MiB
 #: rows of the first batch, whose width nobody knows, and how much larger than the last one a batch may be
 _FIRST_ROWS: Final = 16
 _GROWTH: Final = 16
-#: bytes by which a Python text is larger than its value in Arrow
-_TEXT_OVERHEAD: Final = 50
+#: bytes by which a value and its successor as Python texts are larger than it is in Arrow
+_TEXT_OVERHEAD: Final = 100
 _INDEX_WINDOW: Final = 128 * KiB
 #: compressed bytes of one column in one row group that is written anew: as much stays in memory
 _COLUMN_BOUND: Final = 32 * MiB

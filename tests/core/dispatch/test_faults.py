@@ -275,19 +275,33 @@ def test_a_target_that_the_plan_saw_is_replaced(s3):
     assert job.output == DATA
 
 
-@pytest.mark.parametrize(("on_exists", "skipped"), [("skip", True), ("fail", None)])
-def test_a_target_can_be_left_alone(s3, on_exists, skipped):
+def test_a_target_can_be_left_alone(s3):
     s3.put("big.jsonl", DATA)
     s3.put("out/big.jsonl", b"yesterday's")
-    job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, target_options={"on_exists": on_exists})
+    job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, target_options={"on_exists": "skip"})
+    assert job.run().skipped
+    assert job.output == b"yesterday's"
+
+
+def test_a_target_that_must_not_be_there_is_an_error_before_anything_is_read(s3):
+    s3.put("big.jsonl", DATA)
+    s3.put("out/big.jsonl", b"yesterday's")
+    job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, target_options={"on_exists": "fail"})
+    with pytest.raises(ObjectExists, match="nothing was read"):
+        job.plan()
+    assert s3.calls["GetObject"] <= 1
+    assert job.staged() == []
+
+
+def test_a_target_that_must_not_be_there_is_not_replaced_when_it_comes_later(s3):
+    s3.put("big.jsonl", DATA)
+    job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, target_options={"on_exists": "fail"})
     job.plan()
     job.process()
-    if skipped is None:
-        with pytest.raises(ObjectExists):
-            job.merge()
-    else:
-        assert job.merge().skipped
-    assert job.output == b"yesterday's"
+    s3.put("out/big.jsonl", b"somebody else's")
+    with pytest.raises(ObjectExists):
+        job.merge()
+    assert job.output == b"somebody else's"
 
 
 def test_a_merge_after_the_end_finds_that_it_is_done(s3):

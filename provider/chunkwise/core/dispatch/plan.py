@@ -267,6 +267,9 @@ def _make(
     compression = str(config.compression)
     if format_.compresses_itself and compression != "none":
         raise UnsupportedSource(f"{ref.uri}: {format_.name} inside {compression} cannot be read in parts")
+    seen = _seen(client, config)
+    if seen is not None and config.target.on_exists == "fail":
+        raise ObjectExists(f"{config.target.uri} exists already, and on_exists is 'fail'; nothing was read")
     source, raw = open_source(client, ref, compression)
     layout = format_.inspect(source, config.options)
     if config.mapping is not None:
@@ -309,7 +312,7 @@ def _make(
         groups=max(1, min(config.groups, len(tiles) - 1)),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         exact=config.mode == "exact",
-        seen=_seen(client, config),
+        seen=seen,
         warnings=tuple(warnings),
     )
     for warning in warnings:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import msgspec
 import xxhash
 
 from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
@@ -16,6 +18,8 @@ from chunkwise.core.formats.model import RECORD, Boundary, ReadRequest, Span
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.storage.source import ObjectRef, pin
 
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
@@ -25,6 +29,7 @@ class Verification:
     :param output_rows: rows of the output.
     :param columns: that were compared, value by value: those that nobody was asked to change.
     :param differing: columns of these whose values differ.
+    :param identical: whether all bytes are the same; ``None`` where they need not be.
     :param ok: whether nothing is wrong.
     """
 
@@ -32,6 +37,7 @@ class Verification:
     output_rows: int
     columns: tuple[str, ...]
     differing: tuple[str, ...]
+    identical: bool | None
     ok: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -43,8 +49,10 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
     """Read source and output once each, from end to end, without any plan or done record.
 
     Rows are counted, and the values of every column that the mapping leaves alone are compared in order (as
-    digests of text, so that a conversion may write them differently as long as their text is the same). With
-    rejected rows only the counts are compared, since the rest does not stand side by side.
+    digests of text, so that a conversion may write them differently as long as their text is the same; null,
+    a missing member and an empty text are one). Without a mapping all columns are compared, and where the
+    format is kept as well, all bytes. With rejected rows only the counts are compared, since the rest does
+    not stand side by side.
 
     :param source: what was read.
     :param target: what was written.
@@ -52,48 +60,91 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
     :param rejected: rows that were put aside.
     """
     config = resolved(config, source.key)
-    read = pin(client, source.bucket, source.key, version_id=source.version_id)
-    written = pin(client, target.bucket, target.key)
     native = config.output_format in (PRESERVE, config.format)
+    name = str(config.format)
+    read = _Side(
+        client,
+        pin(client, source.bucket, source.key, version_id=source.version_id),
+        name,
+        str(config.compression),
+        config.options,
+    )
+    written = _Side(
+        client,
+        pin(client, target.bucket, target.key),
+        name if native else config.output_format,
+        by_suffix(target.key)[1],
+        config.options if native else {},
+    )
     columns: Sequence[str] = ()
-    if config.mapping is not None and not rejected:
-        columns = config.mapping.ignored_columns
-    before = _digests(client, read, str(config.format), str(config.compression), config.options, columns)
-    output_format = str(config.format) if native else config.output_format
-    options = config.options if native else {}
-    after = _digests(client, written, output_format, by_suffix(target.key)[1], options, columns)
-    differing = tuple(name for name in columns if before[1][name] != after[1][name])
+    if not rejected:
+        columns = read.columns if config.mapping is None else config.mapping.ignored_columns
+    rows, before = read.digests(columns)
+    rows_out, after = written.digests(columns)
+    differing = tuple(name for name in columns if before[name] != after[name])
+    identical = None
+    if native and config.mapping is None and not rejected and not read.format.compresses_itself:
+        identical = read.digest() == written.digest()
     return Verification(
-        source_rows=before[0],
-        output_rows=after[0],
+        source_rows=rows,
+        output_rows=rows_out,
         columns=tuple(columns),
         differing=differing,
-        ok=before[0] == after[0] + rejected and not differing,
+        identical=identical,
+        ok=rows == rows_out + rejected and not differing and identical is not False,
     )
 
 
-def _digests(
-    client: Any,
-    ref: ObjectRef,
-    name: str,
-    compression: str,
-    options: dict[str, Any],
-    columns: Sequence[str],
-) -> tuple[int, dict[str, str]]:
-    format_ = format_named(name)
-    source, _ = open_source(client, ref, "none" if format_.compresses_itself else compression)
-    layout = format_.inspect(source, options)
-    extent = layout.extent if compression == "none" or format_.compresses_itself else UNKNOWN_END
-    span = Span(start=Boundary(position=0), end=Boundary(position=extent))
-    reader = format_.read(source, layout, span, ReadRequest(columns=tuple(columns), on_bad="collect"))
-    hashes = {column: xxhash.xxh3_128() for column in columns}
-    rows = 0
-    for batch in reader:
-        rows += batch.rows + len(batch.bad)
-        for column, digest in hashes.items():
-            for value in batch.values(column):
-                text = b"" if value is None else value.encode("utf-8", "surrogatepass")
-                digest.update(b"%d:" % len(text) + text)
-    if reader.end.state != RECORD:
-        raise ConfigError(f"{ref.uri} ends inside a record: it is not what its format says")
-    return rows, {column: digest.hexdigest() for column, digest in hashes.items()}
+class _Side:
+    """The source or the output."""
+
+    def __init__(
+        self, client: Any, ref: ObjectRef, name: str, compression: str, options: dict[str, Any]
+    ) -> None:
+        self.format = format_named(name)
+        compression = "none" if self.format.compresses_itself else compression
+        self._source, _ = open_source(client, ref, compression)
+        layout = self.format.inspect(self._source, options)
+        extent = layout.extent if compression == "none" else UNKNOWN_END
+        self._layout = msgspec.structs.replace(layout, extent=extent)
+        self._uri = ref.uri
+
+    @property
+    def columns(self) -> list[str]:
+        """Their names; none where rows have no names."""
+        return [column.name for column in self._layout.columns or ()]
+
+    def digests(self, columns: Sequence[str]) -> tuple[int, dict[str, str]]:
+        """The number of rows, and a digest of each column."""
+        span = Span(start=Boundary(position=0), end=Boundary(position=self._layout.extent))
+        request = ReadRequest(records=bool(columns), on_bad="collect")
+        reader = self.format.read(self._source, self._layout, span, request)
+        hashes = {column: xxhash.xxh3_128() for column in columns}
+        rows = 0
+        for batch in reader:
+            rows += batch.rows + len(batch.bad)
+            for record in batch.records() if columns else ():
+                members = _MEMBERS.decode(record)
+                for column, digest in hashes.items():
+                    text = _text(members.get(column))
+                    digest.update(b"%d:" % len(text) + text)
+        if reader.end.state != RECORD:
+            raise ConfigError(f"{self._uri} ends inside a record: it is not what its format says")
+        return rows, {column: digest.hexdigest() for column, digest in hashes.items()}
+
+    def digest(self) -> str:
+        """Of all bytes, decompressed."""
+        digest = xxhash.xxh3_128()
+        for block in self._source.stream(0, self._source.size):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def _text(value: msgspec.Raw | None) -> bytes:
+    """A value as text: what a string says, and any other value as it is written."""
+    raw = b"null" if value is None else bytes(value)
+    if raw == b"null":
+        return b""
+    if raw.startswith(b'"'):
+        return str(json.loads(raw)).encode("utf-8", "surrogatepass")
+    return raw

@@ -1,0 +1,73 @@
+"""The proof of a finished job, again, from source and output alone."""
+
+import json
+
+import pytest
+
+from chunkwise.core.dispatch.verify import verify
+from chunkwise.core.units import KiB
+from tests.core.dispatch.driver import Job
+from tests.core.dispatch.test_whole import HMAC, MAKERS, MAPPING, people
+
+KEY = {"key": "a key of thirty-two bytes or more"}
+
+
+def checked(s3, job: Job, **options):
+    return verify(s3.client, job.source, job.target, job.config, **options)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_honest_job_holds(s3, name):
+    s3.put(f"big.{name}", MAKERS[name](people(300)))
+    job = Job(s3, f"big.{name}", chunk_bytes=4 * KiB, mapping=MAPPING, protector=HMAC)
+    job.secrets = KEY
+    job.run()
+    found = checked(s3, job)
+    assert found.ok
+    assert (found.source_rows, found.output_rows) == (300, 300)
+    assert found.columns == ("id", "note")
+
+
+@pytest.mark.parametrize("source", MAKERS)
+@pytest.mark.parametrize("target", MAKERS)
+def test_a_conversion_holds_whatever_the_formats(s3, source, target):
+    s3.put(f"big.{source}", MAKERS[source](people(300)))
+    job = Job(s3, f"big.{source}", target=f"out.{target}", chunk_bytes=4 * KiB, output_format=target)
+    job.run()
+    found = checked(s3, job)
+    assert found.ok
+    assert found.columns == ("id", "name", "note")
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv", "json"])
+def test_one_changed_byte_is_found(s3, name):
+    data = MAKERS[name](people(300))
+    s3.put(f"big.{name}", data)
+    job = Job(s3, f"big.{name}", chunk_bytes=4 * KiB)
+    job.run()
+    assert checked(s3, job).identical
+    s3.put(job.target.key, data.replace(b"00123", b"00124", 1))
+    found = checked(s3, job)
+    assert not found.ok
+    assert (found.identical, found.differing) == (False, ("id",))
+
+
+def test_a_missing_row_is_found(s3):
+    data = MAKERS["jsonl"](people(300))
+    s3.put("big.jsonl", data)
+    job = Job(s3, "big.jsonl")
+    job.run()
+    s3.put(job.target.key, data[data.index(b"\n") + 1 :])
+    found = checked(s3, job)
+    assert (found.ok, found.source_rows, found.output_rows) == (False, 300, 299)
+
+
+def test_nested_values_are_compared_as_well(s3):
+    rows = [{"id": n, "nested": {"a": [n, {"b": None}]}} for n in range(50)]
+    data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    s3.put("big.jsonl", data)
+    job = Job(s3, "big.jsonl")
+    job.run()
+    assert checked(s3, job).ok
+    s3.put(job.target.key, data.replace(b"[7, ", b"[8, "))
+    assert checked(s3, job).differing == ("nested",)

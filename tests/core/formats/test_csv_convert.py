@@ -123,6 +123,7 @@ def test_a_value_becomes_a_cell(value, cell):
 def test_one_null_column_is_no_blank_line():
     data = converted(layout_of("a"), [{"a": None}, {}, {"a": ""}, {"a": "x"}])
     assert data == b'a\n""\n""\n""\nx\n'
+    assert converted(layout_of("a"), [{"a": None}, {"a": ""}], na_rep="NA") == b'a\nNA\n""\n'
 
 
 def test_headers_come_once_and_not_where_they_are_not_wanted():

@@ -410,3 +410,31 @@ def test_a_stream_in_large_blocks_gives_the_same_rows():
     assert result.rows == 300_000
     values = [value for batch in result.batches for value in batch.values("b")]
     assert values == ["two\nlines", "plain"] * 150_000
+
+
+def test_a_first_cell_that_would_begin_a_comment_gets_quotes():
+    run = Run(b"a,b\n1,2\n3,4\n", {"comment": "#"})
+
+    def change(batch):
+        batch.replace("a", ["#1", "3#"])
+        batch.replace("b", ["#2", "4"])
+
+    result = run.process(run.boundaries(99), ReadRequest(columns=("a", "b")), change)
+    assert result.output == b'a,b\n"#1",#2\n3#,4\n'
+
+
+def test_cells_with_quotes_in_them_are_not_taken_for_quoted_ones():
+    run = Run(b'a,b\n5"x",1\n6"y",2\n')
+    result = run.process(
+        run.boundaries(99), ReadRequest(columns=("a",)), lambda batch: batch.replace("a", ["p", "q"])
+    )
+    assert result.output == b"a,b\np,1\nq,2\n"
+
+
+def test_a_window_that_ends_between_cr_and_lf_cuts_behind_both():
+    near = 101
+    line = b"x" * (near - 1 + 64 * 1024 - 5)
+    data = b"a,b\n" + line + b"\r\n1,2\r\n"
+    assert data[near - 1 + 64 * 1024 - 1 :][:2] == b"\r\n"
+    run = Run(data, {"quoting": 3})
+    assert run.format.cut(run.source, run.layout, near) == Boundary(position=len(data) - 5)

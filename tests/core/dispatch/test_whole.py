@@ -280,4 +280,5 @@ def read_back(name: str, data: bytes) -> list[dict]:
 
     import pyarrow.parquet as pq
 
-    return pq.read_table(io.BytesIO(data)).to_pylist()
+    # no threads: the library may abort a process that ends while its threads wait
+    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).to_pylist()

@@ -87,7 +87,8 @@ class LinesReader:
     def __iter__(self) -> Iterator[JsonRows]:
         position = self._span.start.position
         last_line = False
-        for data in self._pieces():
+        for piece in self._pieces():
+            data = piece
             if position == 0 and self._layout.details.get("bom"):
                 data, position = data.removeprefix(BOM), len(BOM)
             if not data.endswith(b"\n") and self._span.end.position != self._layout.extent:

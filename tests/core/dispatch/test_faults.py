@@ -65,7 +65,7 @@ def child(endpoint: str, bucket: str, nth: int, when: str, counter) -> None:
     Job(s3, "big.jsonl", chunk_bytes=4 * KiB, groups=2).run()
 
 
-@pytest.mark.parametrize("when", ["before-call", "after-call"])
+@pytest.mark.parametrize("when", ["before-call", pytest.param("after-call", marks=pytest.mark.long)])
 def test_a_kill_at_any_request_is_mended_by_the_next_run(s3, when, monkeypatch):
     """Of planner, processor, merger and clean-up, whichever it hits."""
     monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_TTL", 0.2)

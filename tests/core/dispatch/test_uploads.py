@@ -119,6 +119,7 @@ def child(endpoint: str, bucket: str, nth: int) -> None:
     Job(s3, "big.jsonl", chunk_bytes=32 * KiB).merge()
 
 
+@pytest.mark.long
 def test_a_merge_that_is_killed_anywhere_leaves_no_open_upload_for_ever(scaled):
     data = MAKERS["jsonl"](people(1500))
     context = multiprocessing.get_context("fork")

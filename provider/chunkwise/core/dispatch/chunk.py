@@ -247,7 +247,8 @@ class ChunkRun:
         return ReadRequest(
             columns=tuple(mapping.columns) if mapping is not None else (),
             known=known,
-            records=not self._manifest.output.native,
+            # a policy for bad rows asks for every row to be looked at, also where none is changed
+            records=not self._manifest.output.native or config.rejects is not None,
             batch_rows=config.batch_rows,
             batch_bytes=config.batch_bytes,
             on_bad="fail" if config.rejects is None else "collect",

@@ -117,6 +117,22 @@ class _Merge:
         self.staging.delete(self.staging.upload_key)
         self.staging.put_new(self.staging.upload_key, upload)
 
+    def _check_target(self) -> None:
+        """Save the work, and the rejected rows of an earlier job, where the commit could not succeed anyway.
+
+        :raises ObjectExists: the target is not what the plan saw there.
+        """
+        target = self.plan.config.target
+        if target.on_exists == "skip":
+            return
+        found = _metadata(self.client, target)
+        etag = None if found is None else found[0].etag
+        if etag != self.plan.seen and etag is not None:
+            raise ObjectExists(
+                f"{target.uri} was written by somebody else after the plan was made; nothing was published."
+                " Plan again (with on_existing='resume') to replace it as it stands now: what is done is kept"
+            )
+
     def check_source(self) -> tuple[str | None, bool]:
         """CRC-32 of what was read, and whether S3's own of the source was compared with it."""
         crc = proof.source_crc32(self.plan, self.done)
@@ -138,6 +154,7 @@ class _Merge:
         rejected = sum(done.rejected for done in self.done.values())
         check_limits(plan.config.rejects, rejected, rows_in)
         crc, verified = self.check_source()
+        self._check_target()
         segments = segments_of(self.client, plan, self.done)
         condition: OnExists = target.on_exists
         if target.on_exists == "replace" and plan.seen is None:

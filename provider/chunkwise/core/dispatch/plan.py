@@ -18,12 +18,15 @@ from chunkwise.core.dispatch import boundaries
 from chunkwise.core.dispatch.members import FORMATS, member_cuts
 from chunkwise.core.dispatch.model import OpenUpload, Output, Plan
 from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
+from chunkwise.core.dispatch.rejected import rejected_key
 from chunkwise.core.dispatch.spec import MAX_CHUNKS, PRESERVE, Config, OnExisting, Source
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, parse_state
+from chunkwise.core.dispatch.weights import weights
 from chunkwise.core.errors import (
     ConfigError,
     DispatchDiffers,
     DispatchExists,
+    DispatchNotFound,
     ObjectExists,
     UnsupportedSource,
 )
@@ -87,31 +90,32 @@ def plan_dispatch(
     :raises ChunkwiseError: the source cannot be read, is not what its format says, or does not fit the
         mapping.
     """
+    _check_places(source, config, staging)
     existing = staging.find() if write else None
     if existing is not None and on_existing == "fail":
         raise DispatchExists(
             f"there is a dispatch in {staging.uri} already, of {existing.source.uri} with"
             f" {existing.chunks} chunks; resume it, restart it, or clean it up"
         )
-    if existing is not None and on_existing == "restart":
-        log.info("restart: removing the dispatch in %s", staging.uri)
-        clear(staging)
-        existing = None
     ref = pin(client, source.bucket, source.key, version_id=source.version_id)
     config = resolved(config, source.key)
     fingerprint = fingerprint_of(ref, config)
-    if existing is not None:
-        return _resume(staging, existing, fingerprint)
+    if existing is not None and on_existing == "resume":
+        return _resume(staging, fingerprint)
     planned = _make(client, ref, config, fingerprint, reads_in_flight)
     if not write:
         return planned
+    if existing is not None:
+        # only now: a plan that cannot be made must not cost the work of the old one
+        log.info("restart: removing the dispatch in %s", staging.uri)
+        clear(staging)
     try:
         staging.put_new(staging.plan_key, planned.plan)
     except ObjectExists:
         log.info("another planner was first in %s", staging.uri)
         if on_existing == "fail":
             raise DispatchExists(f"another planner was first in {staging.uri}") from None
-        return _resume(staging, staging.load(), fingerprint)
+        return _resume(staging, fingerprint)
     write_manifests(staging, planned.plan, range(planned.plan.chunks))
     return planned
 
@@ -177,10 +181,12 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def clear(staging: Staging) -> None:
-    """Remove everything of a dispatch; its plan last, so that a clear that is killed can be seen."""
+    """Remove everything of a dispatch, and nothing else that lies there; its plan last, so that a clear that
+    is killed can be seen.
+    """
     abort_merge(staging)
     _abort_parts(staging)
-    keys = [item.key for item in staging.list()]
+    keys = [item.key for item in staging.list() if staging.owns(item.key)]
     first = [key for key in keys if key != staging.plan_key]
     staging.delete(*first)
     staging.delete(*(key for key in keys if key == staging.plan_key))
@@ -242,13 +248,45 @@ def repair(staging: Staging, plan: Plan, done: Collection[int] | None = None) ->
     return missing
 
 
-def _resume(staging: Staging, plan: Plan, fingerprint: dict[str, str]) -> Planned:
+def _check_places(source: Source, config: Config, staging: Staging) -> None:
+    """Refuse places at which one object of the job would destroy another one.
+
+    :raises ConfigError: naming both.
+    """
+    target, rejects = config.target, config.rejects
+    named = {"source": (source.bucket, source.key), "target": (target.bucket, target.key)}
+    if rejects is not None:
+        named["rejects.key"] = (target.bucket, rejected_key(target, rejects))
+    for name, (bucket, key) in named.items():
+        if bucket == staging.bucket and key.startswith(staging.prefix):
+            raise ConfigError(
+                f"{name} s3://{bucket}/{key} lies in the staging directory {staging.uri}, which is removed in"
+                " the end: choose another key, or another staging directory"
+            )
+    if rejects is not None and named["rejects.key"] in (named["source"], named["target"]):
+        raise ConfigError(
+            f"rejects.key s3://{target.bucket}/{rejected_key(target, rejects)} is the key of the source or"
+            " target: choose another one"
+        )
+
+
+def _resume(staging: Staging, fingerprint: dict[str, str]) -> Planned:
+    found = staging.get(staging.plan_key, Plan)
+    if found is None:
+        raise DispatchNotFound(f"the plan in {staging.uri} was removed meanwhile; plan again")
+    plan, etag = found
     differing = differences(plan.fingerprint, fingerprint)
     if differing:
         raise DispatchDiffers(
             f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it"
-            " as it was, or choose on_existing='restart'"
+            " as it was, or restart it (on_existing='restart')"
         )
+    seen = _seen(staging.client, plan.config)
+    if seen != plan.seen and plan.config.target.on_exists == "replace":
+        # whoever plans again looks again at what is replaced
+        log.warning("%s was changed after the plan; it is replaced as it stands now", plan.config.target.uri)
+        plan = msgspec.structs.replace(plan, seen=seen)
+        staging.put_if_match(staging.plan_key, plan, etag)
     missing = repair(staging, plan)
     log.info(
         "resuming dispatch %s in %s: %d of %d chunks are left",
@@ -315,6 +353,13 @@ def _make(
         seen=seen,
         warnings=tuple(warnings),
     )
+    largest = max(weights(plan))
+    if compression == "none" and _is_cut(config, ref) and largest > 2 * chunk_bytes:
+        warnings.append(
+            f"the largest chunk has {largest} bytes, and chunk_bytes is {chunk_bytes}: a record or row group"
+            " is larger and cannot be cut (Parquet: only with an offset index)"
+        )
+        plan = msgspec.structs.replace(plan, warnings=tuple(warnings))
     for warning in warnings:
         log.warning("%s", warning)
     return Planned(plan=plan, requests=raw.requests, bytes_read=raw.bytes_read)

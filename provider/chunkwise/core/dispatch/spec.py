@@ -68,6 +68,14 @@ class Rejects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_share: float | None = None
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_records is None and self.max_share is None:
+            raise ConfigError("rejects needs a limit: max_records or max_share")
+        if self.max_records is not None and self.max_records < 0:
+            raise ConfigError(f"rejects.max_records is {self.max_records}: it must be 0 or more")
+        if self.max_share is not None and not 0 <= self.max_share <= 1:
+            raise ConfigError(f"rejects.max_share is {self.max_share}: it must be from 0 to 1")
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides what comes out. A snapshot goes into the plan, so that nothing that changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from chunkwise.core.errors import ConfigError, DispatchNotFound, ProofFailed
 from chunkwise.core.storage import objects
 from chunkwise.core.units import MiB
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 #: requests for small objects that are under way at once
@@ -22,6 +25,9 @@ IN_FLIGHT: Final = 16
 #: a plan of 9,999 chunks is about 1 MB; Parquet files with very many row groups have more to say
 _MAX_VALUE: Final = 64 * MiB
 _SUFFIX: Final = ".dispatch/"
+_OWN: Final = re.compile(
+    r"(plan|cancelled)\.json$|(manifests|done|rejected)/chunk_|parts/(chunk_|merge\.)|concat/"
+)
 _STATE: Final = re.compile(
     r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>started|failed\.json|doubtful\.json))$"
 )
@@ -133,6 +139,10 @@ class Staging:
         """Present once the dispatch was cancelled."""
         return f"{self.prefix}cancelled.json"
 
+    def owns(self, key: str) -> bool:
+        """Whether a key below the prefix is one of a dispatch: whatever else lies there is not ours."""
+        return key.startswith(self.prefix) and _OWN.match(key, len(self.prefix)) is not None
+
     # --- values ---------------------------------------------------------------------------------------------
 
     def get(self, key: str, kind: type[T]) -> tuple[T, str] | None:
@@ -225,8 +235,25 @@ class Staging:
         """The done records of these chunks that are there, with their ETags; several reads in flight."""
         wanted = list(chunks)
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="chunkwise-done") as pool:
-            found = pool.map(lambda chunk: self.get(self.done_key(chunk), Done), wanted)
+            found = pool.map(self.done_of, wanted)
             return {chunk: value for chunk, value in zip(wanted, found, strict=True) if value is not None}
+
+    def done_of(self, chunk: int) -> tuple[Done, str] | None:
+        """The done record of a chunk and its ETag. One that cannot be read is removed: it proves nothing.
+
+        :raises ProofFailed: it was written by a later version.
+        """
+        key = self.done_key(chunk)
+        found = objects.get(self.client, self.bucket, key, max_bytes=_MAX_VALUE, extra_args=self.extra_args)
+        if found is None:
+            return None
+        try:
+            return msgspec.json.decode(found.body, type=Done), found.etag
+        except (msgspec.DecodeError, ValueError) as error:
+            check_version(found.body, f"s3://{self.bucket}/{key}")
+            log.warning("s3://%s/%s is no done record (%s): removing it", self.bucket, key, error)
+            objects.delete(self.client, self.bucket, key, if_match=found.etag, extra_args=self.extra_args)
+            return None
 
     def failures(self, listed: Iterable[objects.Listed]) -> dict[int, Failed]:
         """The latest failure of each chunk, among the listed states."""
@@ -275,16 +302,23 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
 
     :raises ProofFailed: it is not of its form, or of a later version; names the object and the field.
     """
+    check_version(body, name)
     try:
-        version = msgspec.json.decode(body, type=_Versioned).version
-        if version > VERSION:
-            raise ProofFailed(
-                f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version"
-                " that wrote it"
-            )
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, ValueError) as error:
         raise ProofFailed(f"{name} is not a {kind.__name__.lower()} record: {error}") from None
+
+
+def check_version(body: bytes, name: str) -> None:
+    """:raises ProofFailed: a value of a later version, which must not be read by guessing."""
+    try:
+        version = msgspec.json.decode(body, type=_Versioned).version
+    except (msgspec.DecodeError, ValueError):
+        return
+    if version > VERSION:
+        raise ProofFailed(
+            f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version that wrote it"
+        )
 
 
 class _Versioned(msgspec.Struct):

@@ -71,3 +71,30 @@ def test_nested_values_are_compared_as_well(s3):
     assert checked(s3, job).ok
     s3.put(job.target.key, data.replace(b"[7, ", b"[8, "))
     assert checked(s3, job).differing == ("nested",)
+
+
+def test_a_column_that_was_not_protected_is_an_alarm(s3):
+    data = MAKERS["csv"](people(300))
+    s3.put("big.csv", data)
+    job = Job(s3, "big.csv", mapping=MAPPING, protector=HMAC)
+    s3.put(job.target.key, data)
+    found = checked(s3, job)
+    assert (found.ok, found.unchanged, found.differing) == (False, ("name",), ())
+
+
+@pytest.mark.parametrize(
+    ("options", "compression"),
+    [({"header": False}, "none"), ({"sep": ";"}, "none"), ({}, "gzip"), ({"sep": ";"}, "zstd")],
+)
+def test_an_output_is_read_as_it_was_written(s3, options, compression):
+    s3.put("big.jsonl", MAKERS["jsonl"](people(300)))
+    job = Job(
+        s3,
+        "big.jsonl",
+        target="out.dat",
+        output_format="csv",
+        output_options=options,
+        output_compression=compression,
+    )
+    job.run()
+    assert checked(s3, job).ok

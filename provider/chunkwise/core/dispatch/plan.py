@@ -240,7 +240,8 @@ def repair(staging: Staging, plan: Plan, done: Collection[int] | None = None) ->
     """
     if done is None:
         states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
-        done = {state.chunk for state in states if state is not None and state.kind == "done"}
+        named = {state.chunk for state in states if state is not None and state.kind == "done"}
+        done = set(staging.done(named))  # those that can be read
     missing = [chunk for chunk in range(plan.chunks) if chunk not in done]
     prefix = f"{staging.prefix}manifests/"
     there = {item.key for item in staging.list(prefix)}

@@ -18,6 +18,8 @@ from chunkwise.core.formats.model import RECORD, Boundary, ReadRequest, Span
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.storage.source import ObjectRef, pin
 
+#: options of CSV that mean the same to a reader and a writer
+_BOTH_WAYS = frozenset({"sep", "delimiter", "quotechar", "encoding"})
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -29,6 +31,7 @@ class Verification:
     :param output_rows: rows of the output.
     :param columns: that were compared, value by value: those that nobody was asked to change.
     :param differing: columns of these whose values differ.
+    :param unchanged: columns that were to be changed, and hold what they held before.
     :param identical: whether all bytes are the same; ``None`` where they need not be.
     :param ok: whether nothing is wrong.
     """
@@ -37,6 +40,7 @@ class Verification:
     output_rows: int
     columns: tuple[str, ...]
     differing: tuple[str, ...]
+    unchanged: tuple[str, ...]
     identical: bool | None
     ok: bool
 
@@ -73,14 +77,17 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
         client,
         pin(client, target.bucket, target.key),
         name if native else config.output_format,
-        by_suffix(target.key)[1],
-        config.options if native else {},
+        _compression(config, target, native=native),
+        config.options if native else _reading(config.output_options, read.columns),
     )
     columns: Sequence[str] = ()
+    changed: Sequence[str] = ()
     if not rejected:
         columns = read.columns if config.mapping is None else config.mapping.ignored_columns
-    rows, before = read.digests(columns)
-    rows_out, after = written.digests(columns)
+        changed = () if config.mapping is None else tuple(config.mapping.columns)
+    rows, before = read.digests([*columns, *changed])
+    rows_out, after = written.digests([*columns, *changed])
+    unchanged = tuple(name for name in changed if before[name] == after[name] and name not in read.blank)
     differing = tuple(name for name in columns if before[name] != after[name])
     identical = None
     if native and config.mapping is None and not rejected and not read.format.compresses_itself:
@@ -90,9 +97,25 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
         output_rows=rows_out,
         columns=tuple(columns),
         differing=differing,
+        unchanged=unchanged,
         identical=identical,
-        ok=rows == rows_out + rejected and not differing and identical is not False,
+        ok=rows == rows_out + rejected and not (differing or unchanged) and identical is not False,
     )
+
+
+def _compression(config: Config, target: Target, *, native: bool) -> str:
+    """Of the output: what was asked for, else that of the source, as in the plan."""
+    if config.output_compression != "preserve":
+        return config.output_compression
+    return str(config.compression) if native or config.compression != "none" else by_suffix(target.key)[1]
+
+
+def _reading(options: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """How an output that was written with some options is read."""
+    found = {name: value for name, value in options.items() if name in _BOTH_WAYS}
+    if options.get("header") is False:
+        found |= {"header": None, "names": list(options.get("columns") or columns)}
+    return found
 
 
 class _Side:
@@ -108,6 +131,8 @@ class _Side:
         extent = layout.extent if compression == "none" else UNKNOWN_END
         self._layout = msgspec.structs.replace(layout, extent=extent)
         self._uri = ref.uri
+        #: columns without any value, after :meth:`digests`: nothing in them could be changed
+        self.blank: set[str] = set()
 
     @property
     def columns(self) -> list[str]:
@@ -120,13 +145,15 @@ class _Side:
         request = ReadRequest(records=bool(columns), on_bad="collect")
         reader = self.format.read(self._source, self._layout, span, request)
         hashes = {column: xxhash.xxh3_128() for column in columns}
-        rows = 0
+        rows, self.blank = 0, set(columns)
         for batch in reader:
             rows += batch.rows + len(batch.bad)
             for record in batch.records() if columns else ():
                 members = _MEMBERS.decode(record)
                 for column, digest in hashes.items():
                     text = _text(members.get(column))
+                    if text:
+                        self.blank.discard(column)
                     digest.update(b"%d:" % len(text) + text)
         if reader.end.state != RECORD:
             raise ConfigError(f"{self._uri} ends inside a record: it is not what its format says")

@@ -258,6 +258,10 @@ def _verify(call: _Call) -> int:
     lines = [f"source and output {verdict}: {rows}, {len(found.columns)} columns compared"]
     if found.differing:
         lines.append(f"  values differ in {', '.join(found.differing)}")
+    if found.unchanged:
+        lines.append(f"  the mapping changes {', '.join(found.unchanged)}, and the values are the same")
+    if found.identical is False:
+        lines.append("  the bytes differ, and nothing was to change them")
     call.show(found.to_json(), lines)
     return DONE if found.ok else FAILED
 

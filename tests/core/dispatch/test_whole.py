@@ -282,3 +282,19 @@ def read_back(name: str, data: bytes) -> list[dict]:
 
     # no threads: the library may abort a process that ends while its threads wait
     return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).to_pylist()
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "zstd"])
+def test_parquet_gets_another_codec(s3, codec):
+    import io
+
+    import pyarrow.parquet as pq
+
+    rows = people(600)
+    s3.put("big.parquet", as_parquet(rows))
+    job = Job(s3, "big.parquet", chunk_bytes=4 * KiB, output_compression=codec)
+    job.run()
+    found = pq.ParquetFile(io.BytesIO(job.output))
+    column = found.metadata.row_group(0).column(0)
+    assert column.compression == {"none": "UNCOMPRESSED"}.get(codec, codec.upper())
+    assert read_back("parquet", job.output) == rows

@@ -37,7 +37,9 @@ def expected(value, kind):
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "") if value.tzinfo else value.isoformat()
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Decimal | int | str | bool):
         return value
     if pa.types.is_map(kind):
@@ -84,7 +86,7 @@ def test_numbers_keep_their_text():
     )
     assert records_of(written(table)) == [
         b'{"d":1.10,"u":18446744073709551615,"f":1.0}',
-        b'{"d":-0.05,"u":0,"f":null}',
+        b'{"d":-0.05,"u":0,"f":"NaN"}',
     ]
 
 
@@ -210,3 +212,15 @@ def test_nothing_but_empty_chunks_become_a_file_with_the_schema():
     found = table_of(converted(layout_of(a="string", b="integer"), {}, [], []))
     assert found.schema == pa.schema([("a", pa.string()), ("b", pa.int64())])
     assert found.num_rows == 0
+
+
+def test_a_number_that_a_double_cannot_hold_is_no_row():
+    """It would become another one, and nobody would notice."""
+    target = PARQUET.target(Layout(extent=1, columns=(Column(name="v", type="number"),)), {}, native=False)
+    for text in (b"9007199254740993", b"1e400", b"-9007199254740993"):
+        with pytest.raises(RowInvalid, match=r"row 7: .*'v' .*pin the column as string or decimal"):
+            list(PARQUET.encoder(target).convert([b'{"v":1.5}', b'{"v":%b}' % text], 6))
+    layout = Layout(extent=1, columns=(Column(name="v", type="number"),))
+    fine = [b"9007199254740992", b"0.1", b'"Infinity"', b'"-Infinity"', b"1e300", b"null"]
+    found = table_of(converted(layout, {}, [b'{"v":%b}' % text for text in fine]))
+    assert found["v"].to_pylist() == [2.0**53, 0.1, math.inf, -math.inf, 1e300, None]

@@ -384,9 +384,13 @@ def _check_mapping(mapping: Mapping, layout: Layout, format_: Format, name: str)
 
 
 def _output(config: Config, layout: Layout, source: Format, compression: str) -> Output:
-    native = config.output_format in (PRESERVE, source.name)
-    format_ = source if native else format_named(config.output_format)
     asked = config.output_compression
+    kept = config.output_format in (PRESERVE, source.name)
+    format_ = source if kept else format_named(config.output_format)
+    # another codec inside a file is another file: it is decoded and written anew
+    native = kept and not (
+        source.compresses_itself and (asked != "preserve" or "compression" in config.output_options)
+    )
     options = dict(config.output_options)
     if format_.compresses_itself:
         if asked != "preserve":

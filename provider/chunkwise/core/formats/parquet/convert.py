@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -197,6 +198,13 @@ class ConvertingEncoder:
         return rows
 
 
+#: texts of a double that JSON has no number for
+_NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"})
+
+#: integers below it are exact in a double (IEEE 754, binary64)
+_EXACT: Final = 2.0**53
+
+
 class _Misfit(Exception):
     """A value does not fit; the text says why, without the value."""
 
@@ -224,7 +232,9 @@ class _Column:
         texts = [bytes(value) for value in values]
         if self._fast is not None:
             try:
-                return pa.array(self._fast(b"[" + b",".join(texts) + b"]"), self._kind)
+                values_ = self._fast(b"[" + b",".join(texts) + b"]")
+                if not (pa.types.is_floating(self._kind) and any(map(_is_large, values_))):
+                    return pa.array(values_, self._kind)
             except (msgspec.DecodeError, UnicodeDecodeError, pa.ArrowException, OverflowError, ValueError):
                 pass  # one by one, to find the row, or to take numbers that are written as texts
         found = []
@@ -242,6 +252,11 @@ class _Column:
 
     def _invalid(self, number: int, reason: str) -> RowInvalid:
         return RowInvalid(f"row {number}: the value of column {self.name!r} does not fit: {reason}")
+
+
+def _is_large(value: float | None) -> bool:
+    """Whether an integer may have become another one, or a number infinite."""
+    return value is not None and not -_EXACT < value < _EXACT
 
 
 def _fast(kind: pa.DataType) -> Callable[[bytes], Any] | None:
@@ -326,8 +341,20 @@ def _float(text: bytes) -> float | None:
     digits = _unquoted(text)
     if not digits:
         return None
-    _as_decimal(digits)
-    return float(digits)
+    return _double(digits)
+
+
+def _double(digits: str) -> float:
+    """A double that does not lie about its text: what is rounded is what cannot be written in binary, but no
+    integer becomes another one, and no number infinite.
+    """
+    if digits in _NOT_FINITE:
+        return float(digits)
+    exact = _as_decimal(digits)
+    number = float(digits)
+    if math.isinf(number) or (digits.lstrip("+-").isdigit() and Decimal(number) != exact):
+        raise _Misfit("a double cannot hold it; pin the column as string or decimal")
+    return number
 
 
 def _decimal(text: bytes) -> Decimal | None:
@@ -400,7 +427,7 @@ def _number(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_decimal(kind):
         return Decimal(value)
     if pa.types.is_floating(kind):
-        return float(value)
+        return _double(str(value))
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return str(value)
     if pa.types.is_integer(kind) or pa.types.is_duration(kind):

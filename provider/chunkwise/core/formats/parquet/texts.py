@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
@@ -35,7 +35,8 @@ def texts(array: pa.Array) -> list[str | None]:
 def json_texts(array: pa.Array) -> list[str]:
     """One JSON value per value.
 
-    Decimals keep their digits; NaN and infinities, which JSON has not, are null; times are ISO 8601 strings,
+    Decimals keep their digits; NaN and infinities, which JSON has not, are the strings ``"NaN"``,
+    ``"Infinity"`` and ``"-Infinity"`` (as in the JSON form of Protocol Buffers); times are ISO 8601 strings,
     in UTC with a Z where they mean an instant; binary is base64; a map is an object if its keys are text,
     else a list of pairs.
 
@@ -51,11 +52,15 @@ def json_texts(array: pa.Array) -> list[str]:
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
         return ["null" if text is None else text for text in _plain(array) or ()]
     if pa.types.is_floating(kind):
-        return ["null" if text is None or text[-1] in "nf" else text for text in _plain(array) or ()]
+        return ["null" if text is None else _NOT_FINITE.get(text, text) for text in _plain(array) or ()]
     plain = _plain(array)
     if plain is not None:
         return ["null" if text is None else f'"{text}"' for text in plain]
     return _nested(array)
+
+
+#: Arrow's texts of what JSON has no number for
+_NOT_FINITE: Final = {"nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -67,7 +67,8 @@ def check_failures(plan: Plan, done: Mapping[int, Done], failed: Mapping[int, Fa
         first = failed[real[0]]
         raise ChunkFailed(
             f"{len(real)} chunks failed, the first one: chunk {first.chunk}: {first.message};"
-            " nothing was published, what is done is kept. Mend the cause and resume",
+            " nothing was published, what is done is kept. Mend the cause and resume; where the source or the"
+            " config must change for that, restart",
             transient=all(failed[chunk].transient for chunk in real),
         )
 

@@ -354,7 +354,7 @@ class _Call:
                 mapping = settings.mapping_of(self.client, source, Path(said).read_text("utf-8"))
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"--mapping {said}: {type(error).__name__}") from None
-        parameters = {name: getattr(given, name) for name in _CONFIG}
+        parameters = {name: getattr(given, name) for name in settings.PARAMETERS if name != "protector"}
         if protects:
             parameters["protector"] = given.protector
         elif mapping is not None:
@@ -452,22 +452,3 @@ def _check_numbers(name: str, numbers: Sequence[int] | range, total: int) -> Non
 def _tell(text: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{text}\n")
-
-
-#: arguments that are fields of the config
-_CONFIG: Final = (
-    "format",
-    "options",
-    "compression",
-    "output_format",
-    "output_options",
-    "output_compression",
-    "mode",
-    "threshold_bytes",
-    "chunk_bytes",
-    "groups",
-    "batch_rows",
-    "batch_bytes",
-    "rejects",
-    "deadline_seconds",
-)

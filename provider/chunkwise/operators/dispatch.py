@@ -281,7 +281,7 @@ class PlanDispatchOperator(StagedOperator):
         return [] if preview else list(range(planned.plan.groups))
 
     def _parameters(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _CONFIG}
+        return {name: getattr(self, name) for name in settings.PARAMETERS}
 
     def _log(self, planned: Planned, summary: dict[str, Any], staging: Staging, *, preview: bool) -> None:
         plan, cost = planned.plan, summary["estimate"]
@@ -667,23 +667,3 @@ def _merged(receipt: Mapping[str, Any]) -> str:
         f" {receipt['copied_bytes'] / 1e6:.1f} MB copied by S3, {receipt['uploaded_bytes'] / 1e6:.3f} MB"
         f" uploaded, {receipt['seconds']:.1f} s"
     )
-
-
-#: parameters of the plan that are fields of the config
-_CONFIG: Final = (
-    "format",
-    "options",
-    "compression",
-    "output_format",
-    "output_options",
-    "output_compression",
-    "mode",
-    "threshold_bytes",
-    "chunk_bytes",
-    "groups",
-    "batch_rows",
-    "batch_bytes",
-    "protector",
-    "rejects",
-    "deadline_seconds",
-)

@@ -159,6 +159,7 @@ class ChunkRun:
         rejected: RejectedRows,
     ) -> int:
         mapping = self._manifest.config.mapping
+        first = self._manifest.chunk == 0 and not self._target.compresses_itself
         rows = 0
         for batch in reader:
             if self._stop is not None and self._stop():
@@ -174,25 +175,25 @@ class ChunkRun:
                 rows += len(records)
                 pieces = encoder.convert(records, batch.first)
             for piece in pieces:
-                if piece and part.empty and self._manifest.chunk == 0:
+                if first and piece and part.empty:
                     # what stands before the first row is known by now: another encoder asks the reader for it
-                    part.put_before(self._around(source, reader, self._encoder())[0])
+                    probe = self._encoder()
+                    for _ in probe.finish(reader):
+                        pass
+                    part.put_before(self._around(source, probe)[0])
                 part.write(piece)
         for piece in encoder.finish(reader):
             part.write(piece)
         if not part.empty and reader.end.state == RECORD:
-            part.put_after(self._around(source, reader, encoder)[1])
+            part.put_after(self._around(source, encoder)[1])
         return rows
 
     def _encoder(self) -> PartEncoder:
         return self._target.encoder(self._manifest.output.target)
 
-    def _around(self, source: ByteSource, reader: BatchReader, encoder: PartEncoder) -> tuple[bytes, bytes]:
+    def _around(self, source: ByteSource, encoder: PartEncoder) -> tuple[bytes, bytes]:
+        """What stands around the part, by what a finished encoder has noted."""
         manifest = self._manifest
-        if self._target.compresses_itself:
-            return b"", b""
-        for _ in encoder.finish(reader):
-            pass
         end = manifest.layout.extent if manifest.compression == "none" else manifest.source.size
         return around(
             self._target,

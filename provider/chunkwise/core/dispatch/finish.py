@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from chunkwise.core.dispatch.merge import cleanup, published
+from chunkwise.core.dispatch.merge import published
+from chunkwise.core.dispatch.plan import clear
 from chunkwise.core.dispatch.staging import Staging
 
 When = Literal["on_success", "always"]
@@ -23,5 +24,5 @@ def clean_up(client: Any, staging: Staging, *, when: When = "on_success") -> boo
         return False
     if when == "on_success" and (plan is None or published(client, plan) is None):
         return False
-    cleanup(staging)
+    clear(staging)
     return True

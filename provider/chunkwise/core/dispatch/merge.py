@@ -296,11 +296,6 @@ def merge_parts(
     return msgspec.structs.replace(finished, seconds=round(time.monotonic() - started, 3))
 
 
-def cleanup(staging: Staging) -> None:
-    """Remove the staging directory, whatever it holds."""
-    clear(staging)
-
-
 class _WaitedLease:
     """The lease of the merge, waited for; ``None`` where the work was done meanwhile."""
 

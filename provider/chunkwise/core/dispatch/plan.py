@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -232,16 +232,14 @@ def write_manifests(staging: Staging, plan: Plan, chunks: Iterable[int]) -> None
             pass
 
 
-def repair(staging: Staging, plan: Plan, done: Collection[int] | None = None) -> list[int]:
+def repair(staging: Staging, plan: Plan) -> list[int]:
     """Give every chunk that is not done its manifest again.
 
-    :param done: chunks with a valid done record; ``None``: look.
     :return: chunks that are not done.
     """
-    if done is None:
-        states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
-        named = {state.chunk for state in states if state is not None and state.kind == "done"}
-        done = set(staging.done(named))  # those that can be read
+    states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
+    named = {state.chunk for state in states if state is not None and state.kind == "done"}
+    done = staging.done(named)  # those that can be read
     missing = [chunk for chunk in range(plan.chunks) if chunk not in done]
     prefix = f"{staging.prefix}manifests/"
     there = {item.key for item in staging.list(prefix)}

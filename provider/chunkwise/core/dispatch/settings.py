@@ -18,6 +18,8 @@ from chunkwise.core.units import GiB
 
 #: ``mapping="auto"``: the ``mapping.json`` beside the source, or in the nearest folder above it
 AUTO: Final = "auto"
+#: fields of a config that a caller gives as they are
+PARAMETERS: Final = tuple(name for name in Config.__struct_fields__ if name not in ("target", "mapping"))
 
 # Name, field and range of S3 Protector's variables. Its limits are in MB and GB: both readings are let in.
 _SIZES: Final = (

@@ -13,7 +13,6 @@ from chunkwise.core.errors import (
     ConfigError,
     DeleteFailed,
     ObjectExists,
-    StorageError,
     UploadConflict,
     UploadFailed,
     UploadLost,
@@ -48,6 +47,7 @@ from chunkwise.core.storage.retries import Retries
 from chunkwise.core.storage.saved import UploadedPart
 from chunkwise.core.storage.source import ObjectRef
 from chunkwise.core.storage.target import Standing, Target, condition_of
+from chunkwise.core.storage.uploads import abort_because_of
 from chunkwise.core.storage.writer import OnExists
 
 log = logging.getLogger(__name__)
@@ -320,7 +320,7 @@ class _Object:
             if receipt.skipped:
                 _abort_quietly(upload)
         except BaseException as error:
-            _abort_because_of(upload, error)
+            abort_because_of(upload.abort, error)
             raise
         upload.finish()
         return receipt
@@ -351,7 +351,7 @@ class _Object:
                 if is_passing(error) and self._retries.wait(failures):
                     continue
                 # The commit may still be under way at S3. Once the upload is aborted it can't come.
-                _abort_because_of(upload, error)
+                abort_because_of(upload.abort, error)
                 standing = self.target.look()
                 if standing.ours:
                     return self._published(standing.answer, plan, crc)
@@ -506,15 +506,3 @@ def _abort_quietly(upload: ConcatUpload) -> None:
         upload.abort()
     except UploadFailed as error:
         log.warning("%s", error)
-
-
-def _abort_because_of(upload: ConcatUpload, error: BaseException) -> None:
-    """Abort while ``error`` is on its way out; a failing abort adds to what it says and hides nothing."""
-    try:
-        upload.abort()
-    except UploadFailed as failure:
-        if isinstance(error, StorageError):
-            error.args = (f"{error}; {failure}",)
-        else:
-            error.add_note(str(failure))
-        log.error("%s", failure)

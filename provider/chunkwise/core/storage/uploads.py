@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from chunkwise.core.errors import ConfigError, UploadFailed
+from chunkwise.core.errors import ConfigError, StorageError, UploadFailed
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import CALL_ERRORS, is_gone, is_passing, reason
 from chunkwise.core.storage.saved import SavedUpload, UploadedPart
@@ -69,6 +69,18 @@ def abort_upload(client: Any, bucket: str, key: str, upload_id: str, *, argument
         f"upload {upload_id} of s3://{bucket}/{key} is still open after {_ABORT_ROUNDS} aborts; "
         f"{LIFECYCLE_HINT}"
     )
+
+
+def abort_because_of(abort: Callable[[], None], error: BaseException) -> None:
+    """Abort while ``error`` is on its way out; a failing abort adds to what it says and hides nothing."""
+    try:
+        abort()
+    except UploadFailed as failure:
+        if isinstance(error, StorageError):
+            error.args = (f"{error}; {failure}",)
+        else:
+            error.add_note(str(failure))
+        log.error("%s", failure)
 
 
 def abort_saved(client: Any, saved: SavedUpload, *, extra_args: Mapping[str, Any] | None = None) -> None:

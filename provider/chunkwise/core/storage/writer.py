@@ -33,7 +33,7 @@ from chunkwise.core.storage.parts import DEFAULT_PART, check_part_size, part_len
 from chunkwise.core.storage.receipt import ObjectReceipt
 from chunkwise.core.storage.saved import Cut, PartsDigest, SavedUpload, UploadedPart
 from chunkwise.core.storage.target import Standing, Target, condition_of
-from chunkwise.core.storage.uploads import abort_upload, list_parts
+from chunkwise.core.storage.uploads import abort_because_of, abort_upload, list_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -390,7 +390,7 @@ class S3Writer:
         try:
             receipt = self._commit()
         except BaseException as error:
-            self._abort_because_of(error)
+            abort_because_of(self.abort, error)
             raise
         self._finish()
         self.receipt = receipt
@@ -449,7 +449,7 @@ class S3Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._abort_because_of(error)
+            abort_because_of(self.abort, error)
         elif not self._closed:
             self.close()
 
@@ -468,17 +468,6 @@ class S3Writer:
         self._body, self._room, self._fill = None, None, 0
         if self._pool is not None:
             self._pool.shutdown(wait=False)
-
-    def _abort_because_of(self, error: BaseException) -> None:
-        """Abort while ``error`` is on its way out; a failing abort adds to what it says and hides nothing."""
-        try:
-            self.abort()
-        except UploadFailed as failure:
-            if isinstance(error, StorageError):
-                error.args = (f"{error}; {failure}",)
-            else:
-                error.add_note(str(failure))
-            log.error("%s", failure)
 
     def _fail(self, what: str, error: BaseException) -> NoReturn:
         failure = UploadFailed(f"{what}: {reason(error)}")
@@ -524,7 +513,7 @@ class S3Writer:
             ) from error
         if parts and (is_passing(error) or status_of(error) == 412):
             # The commit may still be under way at S3. Once the upload is aborted it can't come: look again.
-            self._abort_because_of(error)
+            abort_because_of(self.abort, error)
             standing = self._target.look()
             if standing.ours:
                 return self._published(standing.answer, parts=parts)

@@ -65,6 +65,36 @@ def test_the_latest_attempt_counts(order):
 
 
 @pytest.mark.parametrize("order", [1, -1])
+def test_of_one_attempt_the_last_mark_counts_though_s3_tells_seconds_only(order):
+    board = board_of(1)
+    names = ["invoked", "started", "failed.json"]
+    for length, state in enumerate(["invoked", "running", "failed"], 1):
+        board.take([listed(f"chunk_0000.a1.{name}") for name in names[:length]][::order], NOW)
+        assert board.state(0) == state
+    board.take(
+        [listed(f"chunk_0000.{name}") for name in ("a1.invoked", "a1.failed.json", "a2.invoked")][::order],
+        NOW,
+    )
+    assert board.state(0) == "invoked", "the second attempt may still report"
+    assert board.attempts(0) == ["a1", "a2"]
+    assert board.counts.pending == 1
+
+
+def test_a_queued_attempt_has_a_deadline_of_its_own():
+    plan = msgspec.structs.replace(plan_of([0, 10, 20]), config=CONFIG)
+    board = Board(plan, deadline_seconds=100, queue_seconds=1000)
+    marks = [
+        listed("chunk_0000.a1.invoked", seconds_ago=999),
+        listed("chunk_0001.a1.invoked", seconds_ago=200),
+        listed("chunk_0001.a1.started", seconds_ago=101),
+    ]
+    board.take(marks, NOW)
+    assert (board.state(0), board.state(1)) == ("invoked", "lost")
+    board.take(marks, NOW + timedelta(seconds=1))
+    assert board.state(0) == "lost"
+
+
+@pytest.mark.parametrize("order", [1, -1])
 def test_a_done_record_ends_every_doubt(order):
     board = board_of(1)
     states = [

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from chunkwise.core.dispatch.model import Cancelled, Done
+from chunkwise.core.dispatch.cancel import cancel, go_on
+from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import process_chunk
 from chunkwise.core.dispatch.resume import resume
 from chunkwise.core.errors import (
@@ -320,11 +321,28 @@ def test_a_cancelled_dispatch_takes_no_new_attempt(s3):
     s3.put("big.jsonl", DATA)
     job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB)
     job.plan()
-    job.staging.put_new(
-        job.staging.cancelled_key, Cancelled(by="test", cancelled_at="2026-01-01T00:00:00+00:00")
-    )
+    cancel(job.staging, by="test")
     with pytest.raises(DispatchCancelled):
         process_chunk(s3.client, job.staging, 0)
+    job.plan("resume")
+    job.process()
+    job.merge()
+    assert job.output == DATA
+
+
+def test_a_cancelled_group_leaves_the_others_alone(s3):
+    s3.put("big.jsonl", DATA)
+    job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, groups=3)
+    job.plan()
+    cancel(job.staging, by="test", group=1)
+    cancel(job.staging, by="somebody else", group=1)
+    assert process_chunk(s3.client, job.staging, 0).chunk == 0
+    with pytest.raises(DispatchCancelled, match="group 1"):
+        process_chunk(s3.client, job.staging, 1)
+    go_on(job.staging, group=2)
+    assert job.staging.cancelled(1)
+    go_on(job.staging, group=1)
+    assert process_chunk(s3.client, job.staging, 1).chunk == 1
 
 
 def test_a_run_that_is_told_to_stop_leaves_no_part(s3):

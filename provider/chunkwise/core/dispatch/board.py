@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from chunkwise.core.dispatch.model import Done, Plan
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode, parse_state
@@ -21,7 +21,7 @@ Verdict = Literal["waiting", "done", "failed"]
 class Counts:
     """Chunks by their state.
 
-    :param pending: no attempt has begun.
+    :param pending: no attempt has begun; a function may have been invoked for it.
     :param running: an attempt has begun, and its deadline has not passed.
     :param done: with a done record.
     :param doubtful: failed where the cut is not proved; the merge finds out, so they count as reported.
@@ -49,6 +49,20 @@ class Counts:
         return asdict(self)
 
 
+#: how far an attempt got, by its latest mark: S3's times tell no more than seconds
+_ADVANCE: Final = {"invoked": 0, "started": 1, "failed": 2, "doubtful": 2}
+
+
+class _Attempt(NamedTuple):
+    since: datetime
+    kind: str
+
+
+def _rank(attempt: _Attempt) -> tuple[datetime, bool]:
+    # of two in the same second the one that may still report counts
+    return attempt.since, attempt.kind in ("invoked", "started")
+
+
 class Board:
     """The states of all chunks, from what LIST says of the state prefix. Makes no request.
 
@@ -56,12 +70,22 @@ class Board:
     answer where it can be had, so that a wrong clock does no harm.
 
     :param plan: of the dispatch.
+    :param deadline_seconds: a started attempt that reported nothing for so long is lost; default: the plan's.
+    :param queue_seconds: the same of an attempt that a function was invoked for and that has not begun.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(
+        self, plan: Plan, *, deadline_seconds: float | None = None, queue_seconds: float | None = None
+    ) -> None:
+        own = plan.config.deadline_seconds
         self._plan = plan
+        self._deadlines = {
+            "started": timedelta(seconds=own if deadline_seconds is None else deadline_seconds),
+            "invoked": timedelta(seconds=own if queue_seconds is None else queue_seconds),
+        }
         self._weights = weights(plan)
         self._states: list[str] = ["pending"] * plan.chunks
+        self._attempts: dict[int, dict[str, _Attempt]] = {}
         self._rows: dict[str, int] = {}
         self._done_keys: dict[str, int] = {}
         self._first: tuple[datetime, int] | None = None
@@ -73,9 +97,8 @@ class Board:
         :param now: S3's time.
         """
         self._now = now or datetime.now(UTC)
-        deadline = timedelta(seconds=self._plan.config.deadline_seconds)
         states = ["pending"] * self._plan.chunks
-        latest: dict[int, datetime] = {}
+        attempts: dict[int, dict[str, _Attempt]] = {}
         self._done_keys = {}
         for item in listed:
             state = parse_state(item.key)
@@ -84,13 +107,14 @@ class Board:
             if state.kind == "done":
                 states[state.chunk] = "done"
                 self._done_keys[item.key] = state.chunk
-            elif states[state.chunk] != "done" and (
-                state.chunk not in latest or latest[state.chunk] <= item.last_modified
-            ):
-                latest[state.chunk] = item.last_modified
-                running = self._now - item.last_modified < deadline
-                began = "running" if running else "lost"
-                states[state.chunk] = began if state.kind == "started" else state.kind
+                continue
+            of_chunk = attempts.setdefault(state.chunk, {})
+            before = of_chunk.get(state.attempt)
+            if before is None or _ADVANCE[before.kind] < _ADVANCE[state.kind]:
+                of_chunk[state.attempt] = _Attempt(item.last_modified, state.kind)
+        self._attempts = {chunk: found for chunk, found in attempts.items() if states[chunk] != "done"}
+        for chunk, found in self._attempts.items():
+            states[chunk] = self._state(max(found.values(), key=_rank))
         self._states = states
         if self._first is None:
             self._first = (self._now, self.counts.bytes_done)
@@ -103,6 +127,7 @@ class Board:
             for name in ("pending", "running", "done", "doubtful", "failed", "lost")
         }
         done = [weight for weight, state in zip(self._weights, self._states, strict=True) if state == "done"]
+        by["pending"] += self._states.count("invoked")
         return Counts(
             total=self._plan.chunks,
             bytes_done=sum(done),
@@ -111,8 +136,27 @@ class Board:
             **by,
         )
 
+    def _state(self, attempt: _Attempt) -> str:
+        deadline = self._deadlines.get(attempt.kind)
+        if deadline is None:
+            return attempt.kind
+        if self._now - attempt.since >= deadline:
+            return "lost"
+        return "running" if attempt.kind == "started" else "invoked"
+
+    def attempts(self, chunk: int) -> list[str]:
+        """Names of the attempts at a chunk that is not done, the latest one last."""
+        found = self._attempts.get(chunk, {})
+        return sorted(found, key=lambda name: _rank(found[name]))
+
+    def state(self, chunk: int) -> str:
+        """Of one chunk, see :meth:`chunks`."""
+        return self._states[chunk]
+
     def chunks(self, state: str) -> list[int]:
-        """Numbers of the chunks in a state."""
+        """Numbers of the chunks in a state: one of those of :class:`Counts`, or ``"invoked"``, which counts
+        as pending: a function was invoked, and the attempt has not begun.
+        """
         return [chunk for chunk, found in enumerate(self._states) if found == state]
 
     @property

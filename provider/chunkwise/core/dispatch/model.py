@@ -107,6 +107,7 @@ class Manifest(_Value, frozen=True):
     :param output: how the part is written.
     :param config: the snapshot.
     :param exact: whether the span was found by a pass over the whole source.
+    :param group: that the chunk belongs to.
     """
 
     dispatch: str
@@ -120,6 +121,7 @@ class Manifest(_Value, frozen=True):
     config: Config
     revision: int = 0
     exact: bool = False
+    group: int = 0
     version: int = VERSION
 
 
@@ -206,11 +208,45 @@ class Started(_Value, frozen=True):
     :param attempt: name of the attempt.
     :param started_at: ISO 8601 in UTC.
     :param revision: of the chunk.
+    :param function: name of the Lambda function that it runs in, as for the others below.
+    :param request_id: of the invocation.
+    :param log_group: where its log goes to, in CloudWatch Logs.
+    :param log_stream: see there.
+    :param deadline_at: when the function's time is over; ISO 8601 in UTC.
     """
 
     attempt: str
     started_at: str
     revision: int = 0
+    function: str | None = None
+    request_id: str | None = None
+    log_group: str | None = None
+    log_stream: str | None = None
+    deadline_at: str | None = None
+    version: int = VERSION
+
+
+class Invoked(_Value, frozen=True):
+    """The mark that an attempt was handed over to a function, which may begin it later.
+
+    :param attempt: name of the attempt.
+    :param function: that was invoked.
+    :param invoked_at: ISO 8601 in UTC. S3's time of the mark counts, not this one.
+    """
+
+    attempt: str
+    function: str
+    invoked_at: str
+    version: int = VERSION
+
+
+class Limit(_Value, frozen=True):
+    """How much of a dispatch may run at once; may be changed while it runs.
+
+    :param chunks_in_flight: invoked or running.
+    """
+
+    chunks_in_flight: int
     version: int = VERSION
 
 
@@ -229,14 +265,16 @@ class OpenUpload(_Value, frozen=True):
 
 
 class Cancelled(_Value, frozen=True):
-    """The mark that a dispatch was cancelled: processors that see it end.
+    """The mark that a dispatch, or one group of it, was cancelled: processors that see it end.
 
     :param by: who did it.
     :param cancelled_at: ISO 8601 in UTC.
+    :param group: number; ``None``: the whole dispatch.
     """
 
     by: str
     cancelled_at: str
+    group: int | None = None
     version: int = VERSION
 
 

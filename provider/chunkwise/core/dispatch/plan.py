@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from chunkwise.core.digests import digest
 from chunkwise.core.dispatch import boundaries
+from chunkwise.core.dispatch.cancel import go_on
 from chunkwise.core.dispatch.members import FORMATS, member_cuts
 from chunkwise.core.dispatch.model import OpenUpload, Output, Plan
 from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
@@ -286,6 +287,7 @@ def _resume(staging: Staging, fingerprint: dict[str, str]) -> Planned:
         log.warning("%s was changed after the plan; it is replaced as it stands now", plan.config.target.uri)
         plan = msgspec.structs.replace(plan, seen=seen)
         staging.put_if_match(staging.plan_key, plan, etag)
+    go_on(staging)
     missing = repair(staging, plan)
     log.info(
         "resuming dispatch %s in %s: %d of %d chunks are left",

@@ -15,7 +15,7 @@ from typing import Any, Final
 from chunkwise.core import memory
 from chunkwise.core.digests import digest_secrets
 from chunkwise.core.dispatch.chunk import ChunkRun
-from chunkwise.core.dispatch.model import Cancelled, Done, Failed, Manifest, Started
+from chunkwise.core.dispatch.model import Done, Failed, Manifest, Started
 from chunkwise.core.dispatch.staging import Staging, parse_state
 from chunkwise.core.errors import (
     ChunkFailed,
@@ -81,6 +81,7 @@ def process_chunk(
     lambda_client: Any = None,
     attempt: str | None = None,
     stop: Callable[[], bool] | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> Done:
     """Process one chunk by its manifest.
 
@@ -95,7 +96,9 @@ def process_chunk(
     :param secrets: for the protector, by name.
     :param lambda_client: boto3 Lambda client, for a protector that needs one.
     :param attempt: name of the attempt, without dots; default: a random one.
-    :param stop: asked between batches whether to end.
+    :param stop: asked between batches whether to end; may raise what the attempt is to fail with.
+    :param where: where the attempt runs, for its mark: fields of
+        :class:`~chunkwise.core.dispatch.model.Started`.
     :return: the done record that counts, maybe another attempt's.
     :raises DispatchNotFound: there is neither a manifest nor a done record.
     :raises DispatchCancelled: the dispatch was cancelled.
@@ -115,11 +118,16 @@ def process_chunk(
     if standing is not None and standing[0].revision >= manifest.revision:
         staging.delete(staging.manifest_key(chunk))
         return standing[0]
-    if staging.get(staging.cancelled_key, Cancelled) is not None:
-        raise DispatchCancelled(f"the dispatch in {staging.uri} was cancelled")
+    if staging.cancelled(manifest.group):
+        raise DispatchCancelled(
+            f"chunk {chunk} was not begun: the dispatch in {staging.uri}, or its group {manifest.group}, was"
+            " cancelled; run its task again, or resume the dispatch, to go on"
+        )
     attempt = attempt or uuid.uuid4().hex[:12]
     mark = staging.started_key(chunk, attempt)
-    staging.put_new(mark, Started(attempt=attempt, revision=manifest.revision, started_at=_now()))
+    staging.put_new(
+        mark, Started(attempt=attempt, revision=manifest.revision, started_at=_now(), **(where or {}))
+    )
     try:
         protector, told = None, ""
         if manifest.config.protector is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from chunkwise.core.dispatch.cancel import go_on
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import Done, MergeReceipt
 from chunkwise.core.dispatch.plan import repair
@@ -39,6 +40,7 @@ def resume(
     """
     plan = staging.find()
     if plan is not None:
+        go_on(staging)
         missing = repair(staging, plan)
         for group in sorted({chunk % plan.groups for chunk in missing}):
             process_group(

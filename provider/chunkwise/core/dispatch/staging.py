@@ -26,10 +26,11 @@ IN_FLIGHT: Final = 16
 _MAX_VALUE: Final = 64 * MiB
 _SUFFIX: Final = ".dispatch/"
 _OWN: Final = re.compile(
-    r"(plan|cancelled)\.json$|(manifests|done|rejected)/chunk_|parts/(chunk_|merge\.)|concat/"
+    r"plan\.json$|cancelled(\.\d{4})?\.json$|(manifests|done|rejected)/chunk_|done/limit\.json$"
+    r"|parts/(chunk_|merge\.)|concat/"
 )
 _STATE: Final = re.compile(
-    r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>started|failed\.json|doubtful\.json))$"
+    r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>invoked|started|failed\.json|doubtful\.json))$"
 )
 
 
@@ -134,10 +135,23 @@ class Staging:
         kind = "doubtful" if doubtful else "failed"
         return f"{self.state_prefix}chunk_{chunk:04d}.{attempt}.{kind}.json"
 
+    def invoked_key(self, chunk: int, attempt: str) -> str:
+        """Of the mark that an attempt was handed over to a function."""
+        return f"{self.state_prefix}chunk_{chunk:04d}.{attempt}.invoked"
+
     @property
-    def cancelled_key(self) -> str:
-        """Present once the dispatch was cancelled."""
-        return f"{self.prefix}cancelled.json"
+    def limit_key(self) -> str:
+        """Of how much may run at once. Among the states, so that a poll's LIST shows that it changed."""
+        return f"{self.state_prefix}limit.json"
+
+    def cancelled_key(self, group: int | None = None) -> str:
+        """Present once the dispatch, or this group of it, was cancelled."""
+        return f"{self.prefix}cancelled.json" if group is None else f"{self.prefix}cancelled.{group:04d}.json"
+
+    def cancelled(self, group: int) -> bool:
+        """Whether the dispatch or this group of it was cancelled: one LIST."""
+        keys = {self.cancelled_key(), self.cancelled_key(group)}
+        return any(item.key in keys for item in self.list(f"{self.prefix}cancelled."))
 
     def owns(self, key: str) -> bool:
         """Whether a key below the prefix is one of a dispatch: whatever else lies there is not ours."""
@@ -229,6 +243,7 @@ class Staging:
             output=plan.output,
             config=plan.config,
             exact=plan.exact,
+            group=chunk % plan.groups,
         )
 
     def done(self, chunks: Iterable[int]) -> dict[int, tuple[Done, str]]:
@@ -278,7 +293,7 @@ class State(msgspec.Struct, frozen=True):
     """What the key of a state says.
 
     :param chunk: number.
-    :param kind: ``"done"``, ``"started"``, ``"failed"`` or ``"doubtful"``.
+    :param kind: ``"done"``, ``"invoked"``, ``"started"``, ``"failed"`` or ``"doubtful"``.
     :param attempt: name of the attempt, empty for a done record.
     """
 

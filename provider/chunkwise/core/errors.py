@@ -25,6 +25,26 @@ class Killed(ChunkwiseError):
     transient = True
 
 
+class BudgetSpent(ChunkwiseError):
+    """A processor ended by itself, before its environment would have killed it."""
+
+
+class OutOfTime(BudgetSpent):
+    """Too little was left of the time that its environment gives a processor."""
+
+
+class OutOfMemory(BudgetSpent):
+    """Too little was left of the memory that its environment gives a processor."""
+
+
+class SecretUnavailable(ChunkwiseError):
+    """A secret could not be had from where it is kept; transient when it may be later."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
 # --- paging: the API --------------------------------------------------------------------------------------
 
 
@@ -312,12 +332,42 @@ class DispatchCancelled(DispatchError):
     """The dispatch was cancelled."""
 
 
+class AttemptRunning(DispatchError):
+    """An attempt of this name has begun already: the same invocation was delivered twice."""
+
+
 class ChunkFailed(DispatchError):
     """A chunk could not be processed; names the chunk and why."""
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class InvokeFailed(DispatchError):
+    """A function could not be invoked; names the function and what Lambda answered."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class FunctionFailed(DispatchError):
+    """A function ended without a report: names function, request, chunk and where its log is."""
+
+    transient = True
+
+
+class FunctionTimedOut(FunctionFailed):
+    """A function was ended by Lambda because its time was over."""
+
+    transient = False
+
+
+class FunctionOutOfMemory(FunctionFailed):
+    """A function was ended by Lambda because it needed more memory than it has."""
+
+    transient = False
 
 
 class ChunksMissing(DispatchError):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from aiohttp import ClientError as BrokenAnswer
@@ -13,11 +11,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from chunkwise._aws import S3Hook
 from chunkwise.core.dispatch.board import Board
-from chunkwise.core.dispatch.model import Plan
-from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode
-from chunkwise.core.storage.arguments import CallArguments
-from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, is_passing, status_of
-from chunkwise.core.storage.objects import Listed
+from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.dispatch.watch import States
+from chunkwise.core.storage.failures import BODY_ERRORS, is_passing
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
 _ERRORS: Final[tuple[type[Exception], ...]] = (*BODY_ERRORS, BrokenAnswer)
@@ -110,7 +106,7 @@ class DispatchPartsTrigger(BaseTrigger):
 
     async def _wait(self, client: Any) -> TriggerEvent:
         staging = Staging(client, self.bucket, self.prefix, self.extra_args)
-        states = _States(client, staging)
+        states = States(client, staging)
         board: Board | None = None
         failed = 0
         while True:
@@ -135,68 +131,3 @@ class DispatchPartsTrigger(BaseTrigger):
                 if verdict != "waiting":
                     return TriggerEvent({"status": verdict, "counts": board.counts.to_json()})
             await asyncio.sleep(self.poll_interval)
-
-
-class _States:
-    """What :func:`~chunkwise.core.dispatch.board.snapshot` does, over an asynchronous client."""
-
-    def __init__(self, client: Any, staging: Staging) -> None:
-        self._client = client
-        self._staging = staging
-        self._arguments = CallArguments(client, staging.extra_args)
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
-
-    async def plan(self) -> Plan | None:
-        key = self._staging.plan_key
-        body = await self._body(key)
-        name = f"s3://{self._staging.bucket}/{key}"
-        return None if body is None else await asyncio.to_thread(decode, body, Plan, name)
-
-    async def look(self, board: Board, *, rows: bool) -> None:
-        listed: list[Listed] = []
-        now = datetime.now(UTC)
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._staging.bucket,
-            Prefix=self._staging.state_prefix,
-            **self._arguments.of("ListObjectsV2"),
-        )
-        async for page in pages:
-            now = _time_of(page) or now
-            listed += [
-                Listed(
-                    key=item["Key"],
-                    size=item["Size"],
-                    etag=item["ETag"],
-                    last_modified=item["LastModified"],
-                )
-                for item in page.get("Contents", ())
-            ]
-        board.take(listed, now)
-        if rows:
-            keys = board.unread
-            for key, body in zip(keys, await asyncio.gather(*map(self._body, keys)), strict=True):
-                if body is not None:
-                    board.read(key, body)
-
-    async def _body(self, key: str) -> bytes | None:
-        async with self._in_flight:
-            try:
-                answer = await self._client.get_object(
-                    Bucket=self._staging.bucket, Key=key, **self._arguments.of("GetObject")
-                )
-            except CALL_ERRORS as error:
-                if status_of(error) == 404:
-                    return None
-                raise
-            async with answer["Body"] as stream:
-                body: bytes = await stream.read()
-                return body
-
-
-def _time_of(page: Mapping[str, Any]) -> datetime | None:
-    """S3's time, from the header of its answer."""
-    text = page.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    try:
-        return parsedate_to_datetime(text) if text else None
-    except ValueError:
-        return None

@@ -14,6 +14,7 @@ from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import process_chunk
 from chunkwise.core.dispatch.resume import resume
 from chunkwise.core.errors import (
+    AttemptRunning,
     ChunkFailed,
     ChunksMissing,
     DispatchCancelled,
@@ -343,6 +344,26 @@ def test_a_cancelled_group_leaves_the_others_alone(s3):
     assert job.staging.cancelled(1)
     go_on(job.staging, group=1)
     assert process_chunk(s3.client, job.staging, 1).chunk == 1
+
+
+def test_an_attempt_that_is_delivered_twice_runs_once(s3):
+    s3.put("big.jsonl", DATA)
+    job = Job(s3, "big.jsonl", chunk_bytes=1 << 20, batch_bytes=1 * KiB)
+    job.plan()
+    second: list[type[Exception]] = []
+
+    def deliver_again() -> bool:
+        if not second:
+            with pytest.raises(AttemptRunning) as caught:
+                process_chunk(s3.client, job.staging, 0, attempt="a1")
+            second.append(caught.type)
+        return False
+
+    done = process_chunk(s3.client, job.staging, 0, attempt="a1", stop=deliver_again)
+    assert second == [AttemptRunning]
+    assert process_chunk(s3.client, job.staging, 0, attempt="a1") == done
+    job.merge()
+    assert job.output == DATA
 
 
 def test_a_run_that_is_told_to_stop_leaves_no_part(s3):

@@ -18,6 +18,7 @@ from chunkwise.core.dispatch.chunk import ChunkRun
 from chunkwise.core.dispatch.model import Done, Failed, Manifest, Started
 from chunkwise.core.dispatch.staging import Staging, parse_state
 from chunkwise.core.errors import (
+    AttemptRunning,
     ChunkFailed,
     ChunkwiseError,
     DispatchCancelled,
@@ -32,6 +33,8 @@ from chunkwise.core.protect.protector import build
 log = logging.getLogger(__name__)
 
 _ROUNDS: Final = 5
+#: between two looks whether the dispatch was cancelled while a chunk is worked on
+_CANCEL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,12 +99,14 @@ def process_chunk(
     :param secrets: for the protector, by name.
     :param lambda_client: boto3 Lambda client, for a protector that needs one.
     :param attempt: name of the attempt, without dots; default: a random one.
-    :param stop: asked between batches whether to end; may raise what the attempt is to fail with.
+    :param stop: asked between batches whether to end; may raise what the attempt is to fail with, e.g. a
+        :class:`~chunkwise.core.errors.BudgetSpent`, whose text then also says how far the attempt got.
     :param where: where the attempt runs, for its mark: fields of
         :class:`~chunkwise.core.dispatch.model.Started`.
     :return: the done record that counts, maybe another attempt's.
     :raises DispatchNotFound: there is neither a manifest nor a done record.
     :raises DispatchCancelled: the dispatch was cancelled.
+    :raises AttemptRunning: this attempt has begun already.
     :raises Doubtful: the source is not what its format says, at a place whose cut is not proved.
     :raises ChunkwiseError: one of its kinds, if the chunk cannot be processed.
     """
@@ -119,27 +124,29 @@ def process_chunk(
         staging.delete(staging.manifest_key(chunk))
         return standing[0]
     if staging.cancelled(manifest.group):
-        raise DispatchCancelled(
-            f"chunk {chunk} was not begun: the dispatch in {staging.uri}, or its group {manifest.group}, was"
-            " cancelled; run its task again, or resume the dispatch, to go on"
-        )
+        raise _cancelled(staging, manifest, "was not begun")
     attempt = attempt or uuid.uuid4().hex[:12]
     mark = staging.started_key(chunk, attempt)
-    staging.put_new(
-        mark, Started(attempt=attempt, revision=manifest.revision, started_at=_now(), **(where or {}))
-    )
+    begun = Started(attempt=attempt, revision=manifest.revision, started_at=_now(), **(where or {}))
+    try:
+        staging.put_new(mark, begun)
+    except ObjectExists:
+        raise AttemptRunning(
+            f"attempt {attempt} at chunk {chunk} in {staging.uri} has begun already: this is a second"
+            " delivery of the same invocation"
+        ) from None
     try:
         protector, told = None, ""
         if manifest.config.protector is not None:
             protector = build(manifest.config.protector, secrets or {}, lambda_client)
             name = manifest.config.protector.secret
             told = _digest(name, (secrets or {}).get(name, ""), manifest.dispatch) if name else ""
-        run = ChunkRun(client, staging, manifest, attempt, protector, stop, told)
+        run = ChunkRun(client, staging, manifest, attempt, protector, _Watch(staging, manifest, stop), told)
         done = run.run()
         winner = _settle(staging, manifest, done, run)
     except Exception as error:
         raise _failed(staging, manifest, attempt, mark, error) from error
-    staging.delete(staging.manifest_key(chunk), mark)
+    staging.delete(staging.manifest_key(chunk), mark, staging.invoked_key(chunk, attempt))
     return winner
 
 
@@ -216,6 +223,34 @@ def process_group(
         seconds=round(time.monotonic() - started, 3),
         peak_rss=memory.peak_rss(),
         **total,
+    )
+
+
+class _Watch:
+    """Whether to end: as the caller says, and because the dispatch was cancelled meanwhile.
+
+    :param stop: of the caller.
+    """
+
+    def __init__(self, staging: Staging, manifest: Manifest, stop: Callable[[], bool] | None) -> None:
+        self._staging = staging
+        self._manifest = manifest
+        self._stop = stop
+        self._next = time.monotonic() + _CANCEL_SECONDS
+
+    def __call__(self) -> bool:
+        """:raises DispatchCancelled: it was."""
+        if time.monotonic() >= self._next:
+            if self._staging.cancelled(self._manifest.group):
+                raise _cancelled(self._staging, self._manifest, "ended early; its part was not written")
+            self._next = time.monotonic() + _CANCEL_SECONDS
+        return self._stop is not None and self._stop()
+
+
+def _cancelled(staging: Staging, manifest: Manifest, what: str) -> DispatchCancelled:
+    return DispatchCancelled(
+        f"chunk {manifest.chunk} {what}: the dispatch in {staging.uri}, or its group {manifest.group}, was"
+        " cancelled; run its task again, or resume the dispatch, to go on"
     )
 
 

@@ -315,6 +315,9 @@ def _make(
         if config.protector is not None:
             check_operations(config.protector, config.mapping)
         _check_mapping(config.mapping, layout, format_, ref.uri)
+    output = _output(config, layout, format_, compression)
+    protected = tuple(config.mapping.columns) if config.mapping is not None else ()
+    format_.check(layout, protected, ref.uri, native=output.native)
     warnings = list(layout.warnings)
     chunk_bytes = config.chunk_bytes
     tiles: tuple[Boundary, ...]
@@ -343,7 +346,7 @@ def _make(
         compression=compression,
         format=format_.name,
         layout=layout,
-        output=_output(config, layout, format_, compression),
+        output=output,
         config=config,
         fingerprint=fingerprint,
         boundaries=tiles,

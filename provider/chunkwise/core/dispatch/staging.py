@@ -13,6 +13,7 @@ import msgspec
 
 from chunkwise.core.dispatch.model import VERSION, Done, Failed, Manifest, Plan
 from chunkwise.core.errors import ConfigError, DispatchNotFound, ProofFailed
+from chunkwise.core.formats.registry import format_named
 from chunkwise.core.storage import objects
 from chunkwise.core.units import MiB
 
@@ -239,7 +240,7 @@ class Staging:
             source=plan.source,
             compression=plan.compression,
             format=plan.format,
-            layout=plan.layout,
+            layout=format_named(plan.format).narrow(plan.layout, span),
             output=plan.output,
             config=plan.config,
             exact=plan.exact,

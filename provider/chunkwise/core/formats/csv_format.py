@@ -87,6 +87,13 @@ class Csv:
             details=Details(dialect=told.dialect, body=body, fields=fields).to_json(),
         )
 
+    def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
+        """See :meth:`chunkwise.core.formats.model.Format.check`: any text can take any other's place."""
+
+    def narrow(self, layout: Layout, span: Span) -> Layout:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.narrow`: all of it."""
+        return layout
+
     def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:
         """See :meth:`chunkwise.core.formats.model.Format.wanted`."""
         return range(chunk_bytes, layout.extent, chunk_bytes)

@@ -67,6 +67,13 @@ class JsonArray:
             raise InvalidSource(f"{source.name}: none of the first {len(records)} records is valid JSON")
         return Layout(extent=source.size, columns=sample.columns, details=opening_of(records))
 
+    def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
+        """See :meth:`chunkwise.core.formats.model.Format.check`: any text can take any other's place."""
+
+    def narrow(self, layout: Layout, span: Span) -> Layout:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.narrow`: all of it."""
+        return layout
+
     def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:
         """See :meth:`chunkwise.core.formats.model.Format.wanted`."""
         return range(chunk_bytes, layout.extent, chunk_bytes)

@@ -254,6 +254,20 @@ class Format(Protocol):
         :raises InvalidSource: the head breaks the rules of the format.
         """
 
+    def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
+        """Refuse at plan time what every chunk would refuse.
+
+        :param columns: whose values will be replaced.
+        :param name: of the source, for messages.
+        :param native: whether the output keeps the format of the source; if not, its rows become JSON
+            objects.
+        :raises ConfigError: an option is missing or wrong for this.
+        :raises FormatError: the source cannot be used in this way.
+        """
+
+    def narrow(self, layout: Layout, span: Span) -> Layout:
+        """What :meth:`read` needs of a layout for one span; positions, and the extent, stay as they are."""
+
     def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:
         """Positions near which cuts are wanted, increasing, none for one chunk."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import msgspec
+
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.formats.model import (
     Boundary,
@@ -29,13 +31,14 @@ from chunkwise.core.formats.parquet.layout import (
     warnings_of,
     weight,
 )
-from chunkwise.core.formats.parquet.metadata import check_writer, fields_of
+from chunkwise.core.formats.parquet.metadata import check_writer, fields_of, unpack_head
 from chunkwise.core.segments import Segment
 
 if find_spec("pyarrow") is None:  # an optional dependency
     raise ConfigError("Parquet needs pyarrow: install airflow-provider-chunkwise[parquet]")
 
-from chunkwise.core.formats.parquet.columns import arrow_field, way_of
+from chunkwise.core.formats.parquet.batch import is_replaceable, refuse_twins, unfit
+from chunkwise.core.formats.parquet.columns import arrow_field, unwritable, way_of
 from chunkwise.core.formats.parquet.convert import ConvertingEncoder, check_options, target_of
 from chunkwise.core.formats.parquet.encoder import NativeEncoder
 from chunkwise.core.formats.parquet.reader import ParquetReader
@@ -71,6 +74,34 @@ class Parquet:
             columns=tuple(columns),
             details=details_of(head, groups, first_group),
             warnings=warnings_of(groups, source.name),
+        )
+
+    def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
+        """See :class:`~chunkwise.core.formats.model.Format`.
+
+        :raises SchemaMismatch: a column is to be replaced, and is of a type that holds no texts, or cannot be
+            written anew.
+        :raises UnsupportedSource: two columns have the same name, and rows are to become JSON objects.
+        """
+        head = unpack_head(layout.details["head"])
+        fields = fields_of(head, name)
+        if not native:
+            refuse_twins(fields, name)
+        for field in fields:
+            if field.name not in columns:
+                continue
+            found = arrow_field(head, field)
+            if found is None or not is_replaceable(found.type):
+                raise unfit(field.name, name, "unknown" if found is None else found.type)
+            if native and way_of(head, field) is None:
+                raise unwritable(field.name, name)
+
+    def narrow(self, layout: Layout, span: Span) -> Layout:
+        """See :class:`~chunkwise.core.formats.model.Format`: the row groups of which it has rows."""
+        groups = groups_of(layout)
+        numbers = groups.owned(span.start.position, span.end.position)
+        return msgspec.structs.replace(
+            layout, details={**layout.details, "groups": groups.of(numbers).pack()}
         )
 
     def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:

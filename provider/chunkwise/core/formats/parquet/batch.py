@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
-from chunkwise.core.errors import ConfigError, RowInvalid, SchemaMismatch
+from chunkwise.core.errors import ConfigError, RowInvalid, SchemaMismatch, UnsupportedSource
 from chunkwise.core.formats.model import BadRow
+from chunkwise.core.formats.parquet.metadata import Field
 from chunkwise.core.formats.parquet.texts import json_texts, texts
 
 if TYPE_CHECKING:
@@ -24,6 +25,35 @@ def is_replaceable(kind: pa.DataType) -> bool:
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
     )
+
+
+def unfit(column: str, name: str, kind: object) -> SchemaMismatch:
+    """That the values of a column cannot be replaced.
+
+    :param name: of the source.
+    :param kind: type of the column.
+    """
+    return SchemaMismatch(
+        f"column {column!r} of {name} is of type {kind}: its values cannot be replaced by texts, as those of"
+        " a string or binary column can. Leave it alone (ignored-columns), or write the file with a string"
+        " column"
+    )
+
+
+def refuse_twins(fields: Iterable[Field], name: str) -> None:
+    """Refuse columns that a JSON object could not tell apart.
+
+    :param name: of the source.
+    :raises UnsupportedSource: two have the same name.
+    """
+    seen: set[str] = set()
+    for field in fields:
+        if field.name in seen:
+            raise UnsupportedSource(
+                f"{name} has several columns {field.name!r}: as JSON objects its rows would lose all but one."
+                " Keep its format, or write the file with one name for each column"
+            )
+        seen.add(field.name)
 
 
 class ParquetBatch:
@@ -84,10 +114,7 @@ class ParquetBatch:
             return
         kind = array.type
         if not is_replaceable(kind):
-            raise SchemaMismatch(
-                f"column {column!r} of {self.stretch.name} is of type {kind}: its values cannot be replaced"
-                " by texts. Leave it alone (ignored-columns), or write the file with a string column"
-            )
+            raise unfit(column, self.stretch.name, kind)
         kept = [text if new is None else new for new, text in zip(values, old)]
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             data = [None if text is None else text.encode("utf-8", "surrogateescape") for text in kept]

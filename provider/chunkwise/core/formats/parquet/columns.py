@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chunkwise.core.errors import SchemaMismatch
 from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.assembly import Index, shift_chunk
 from chunkwise.core.formats.parquet.merging import merge_column_indexes, merge_metas, merge_offset_indexes
@@ -150,6 +151,17 @@ def way_of(head: Struct, field: Field) -> Way | None:
     except (pa.ArrowException, OSError, UnicodeDecodeError, NotImplementedError):
         return None
     return None
+
+
+def unwritable(column: str, name: str) -> SchemaMismatch:
+    """That a column cannot be replaced, whatever its type.
+
+    :param name: of the source.
+    """
+    return SchemaMismatch(
+        f"column {column!r} of {name} cannot be written anew in the shape that it has: its values cannot be"
+        " replaced. Leave it alone (ignored-columns), or write the file again with pyarrow"
+    )
 
 
 class ColumnWriter:

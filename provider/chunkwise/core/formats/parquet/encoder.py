@@ -16,7 +16,7 @@ from chunkwise.core.formats.parquet.assembly import (
     shift_offset_index,
 )
 from chunkwise.core.formats.parquet.batch import ParquetBatch, is_replaceable
-from chunkwise.core.formats.parquet.columns import ColumnWriter, Encoded, Way, way_of
+from chunkwise.core.formats.parquet.columns import ColumnWriter, Encoded, Way, unwritable, way_of
 from chunkwise.core.formats.parquet.metadata import (
     MAGIC,
     Chunk,
@@ -129,6 +129,8 @@ class NativeEncoder:
             if field.first not in self._writers:
                 way = self._way(field)
                 if way is None:
+                    if field.name in batch.changed:
+                        raise unwritable(field.name, batch.stretch.name)
                     continue
                 self._writers[field.first] = ColumnWriter(field, way, _chunks(batch.stretch.group, field))
             self._writers[field.first].write(batch.table.column(index))

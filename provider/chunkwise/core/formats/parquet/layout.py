@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chunkwise.core.errors import InvalidSource
 from chunkwise.core.formats.model import ByteSource, Layout
@@ -32,58 +32,96 @@ _GIANT: Final = 256 * MiB
 _WELL_ABOVE: Final = 2
 
 
+class Base(NamedTuple):
+    """What stands before some row groups that follow one another.
+
+    :param number: row groups.
+    :param row: rows.
+    :param place: bytes of their structs.
+    """
+
+    number: int = 0
+    row: int = 0
+    place: int = 0
+
+
+_START: Final = Base()
+
+
 class Groups:
-    """The row groups of a file, as the plan knows them.
+    """Row groups of a file that follow one another, as the plan knows them.
 
     :param rows: of each.
     :param sizes: compressed bytes of each.
     :param lengths: of each struct in the footer.
     :param pages: whether a reader can skip pages of it, and write them again.
+    :param base: what stands before them.
     """
 
     def __init__(
-        self, rows: Sequence[int], sizes: Sequence[int], lengths: Sequence[int], pages: Sequence[int]
+        self,
+        rows: Sequence[int],
+        sizes: Sequence[int],
+        lengths: Sequence[int],
+        pages: Sequence[int],
+        base: Base = _START,
     ) -> None:
         self.rows = rows
         self.sizes = sizes
         self.lengths = lengths
         self.pages = pages
+        self.base = base
         #: first row of each, and the end of the last
-        self.starts = [0, *accumulate(rows)]
-        #: where each struct begins, from the first one on
-        self.places = [0, *accumulate(lengths)]
+        self.starts = list(accumulate(rows, initial=base.row))
+        #: where each struct begins, counted from the first one of the file
+        self.places = list(accumulate(lengths, initial=base.place))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def extent(self) -> int:
-        """Rows in all."""
+        """The row after the last."""
         return self.starts[-1]
 
     def unsplit(self) -> Groups:
         """The same, none of which can be split."""
-        return Groups(self.rows, self.sizes, self.lengths, [0] * len(self))
+        return Groups(self.rows, self.sizes, self.lengths, [0] * len(self), self.base)
+
+    def of(self, numbers: range) -> Groups:
+        """Some of them, which follow one another."""
+        start, stop = numbers.start, numbers.stop
+        return Groups(
+            self.rows[start:stop],
+            self.sizes[start:stop],
+            self.lengths[start:stop],
+            self.pages[start:stop],
+            Base(self.base.number + start, self.starts[start], self.places[start]),
+        )
 
     def pack(self) -> str:
         """As a short text."""
         out = bytearray()
-        for numbers in (self.rows, self.sizes, self.lengths, self.pages):
+        for column in (self.rows, self.sizes, self.lengths, self.pages):
             last = 0
-            for number in numbers:
+            for number in column:
                 delta, last = number - last, number
                 rest = delta << 1 if delta >= 0 else (-delta << 1) - 1
                 while rest >= 0x80:
                     out.append(rest & 0x7F | 0x80)
                     rest >>= 7
                 out.append(rest)
-        return f"{len(self)}:" + base64.b85encode(zlib.compress(bytes(out), 9)).decode("ascii")
+        return (
+            ":".join(map(str, (len(self), *self.base)))
+            + ":"
+            + base64.b85encode(zlib.compress(bytes(out), 9)).decode("ascii")
+        )
 
     @staticmethod
     @lru_cache(maxsize=4)
     def unpack(text: str) -> Groups:
         """What :meth:`pack` packed."""
-        count, _, packed = text.partition(":")
+        count, before, row, place, packed = text.split(":", 4)
         numbers: list[int] = []
         number = shift = 0
         for byte in zlib.decompress(base64.b85decode(packed)):
@@ -93,8 +131,8 @@ class Groups:
                 numbers.append((number >> 1) ^ -(number & 1))
                 number = shift = 0
         size = int(count)
-        columns = [list(accumulate(numbers[size * n : size * (n + 1)])) for n in range(4)]
-        return Groups(*columns)
+        rows, sizes, lengths, pages = (list(accumulate(numbers[size * n : size * (n + 1)])) for n in range(4))
+        return Groups(rows, sizes, lengths, pages, Base(int(before), int(row), int(place)))
 
     def owned(self, start: int, end: int) -> range:
         """Row groups of which a chunk ``[start, end)`` has rows, or that are empty and lie in it.

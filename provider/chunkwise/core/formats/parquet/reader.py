@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from chunkwise.core.errors import InvalidSource
 from chunkwise.core.formats.model import Boundary, ByteSource, Layout, ReadRequest, Span
-from chunkwise.core.formats.parquet.batch import ParquetBatch, slices
+from chunkwise.core.formats.parquet.batch import ParquetBatch, refuse_twins, slices
 from chunkwise.core.formats.parquet.blocks import WHOLE, Blocks
 from chunkwise.core.formats.parquet.layout import group_structs, groups_of
 from chunkwise.core.formats.parquet.metadata import (
@@ -155,14 +155,16 @@ class ParquetReader:
         """Once."""
         start, end = self._span.start.position, self._span.end.position
         groups = groups_of(self._layout)
-        if not 0 <= start <= end <= groups.extent:
+        if not 0 <= start <= end <= self._layout.extent:
             raise InvalidSource(
-                f"{self._source.name} has {groups.extent} rows: there are no rows {start} to {end}"
+                f"{self._source.name} has {self._layout.extent} rows: there are no rows {start} to {end}"
             )
         numbers = groups.owned(start, end)
         structs = group_structs(self._source, self._layout, numbers)
         head = unpack_head(self._layout.details["head"])
         fields = fields_of(head, self._source.name)
+        if self._request.records:
+            refuse_twins(fields, self._source.name)
         wanted = [f for f in fields if self._request.records or f.name in self._request.columns]
         indexes = (Indexes(self._source), Indexes(self._source))
         with Blocks(self._source) as blocks:
@@ -177,7 +179,7 @@ class ParquetReader:
                     head,
                     fields,
                     group,
-                    number,
+                    groups.base.number + number,
                     max(0, start - first),
                     max(0, min(rows, end - first)),
                     blocks,

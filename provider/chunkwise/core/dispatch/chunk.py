@@ -17,7 +17,7 @@ from chunkwise.core.dispatch.opening import STRIDE, UNKNOWN_END, open_source
 from chunkwise.core.dispatch.part_writer import PartWriter
 from chunkwise.core.dispatch.rejected import RejectedRows
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.errors import Killed, RowInvalid
+from chunkwise.core.errors import BudgetSpent, Killed, RowInvalid
 from chunkwise.core.formats.model import (
     RECORD,
     BadRow,
@@ -102,7 +102,7 @@ class ChunkRun:
         bad: ObjectReceipt | None = None
         try:
             encoder = self._encoder()
-            rows_out = self._work(counted, reader, encoder, part, rejected)
+            rows_out = self._work(counted, reader, encoder, part, rejected, lambda: raw.bytes_read)
             whole = reader.end.state == RECORD
             if whole:
                 bad = rejected.close()
@@ -157,13 +157,13 @@ class ChunkRun:
         encoder: PartEncoder,
         part: PartWriter,
         rejected: RejectedRows,
+        bytes_read: Callable[[], int],
     ) -> int:
         mapping = self._manifest.config.mapping
         first = self._manifest.chunk == 0 and not self._target.compresses_itself
         rows = 0
         for batch in reader:
-            if self._stop is not None and self._stop():
-                raise Killed(f"chunk {self._manifest.chunk} was told to end; its part was not written")
+            self._check(reader.rows, bytes_read)
             if self._protector is not None and mapping is not None and batch.rows:
                 apply(batch, mapping.columns, self._protector)
             rejected.put(batch.bad)
@@ -187,6 +187,27 @@ class ChunkRun:
         if not part.empty and reader.end.state == RECORD:
             part.put_after(self._around(source, encoder)[1])
         return rows
+
+    def _check(self, rows: int, bytes_read: Callable[[], int]) -> None:
+        """Whether to go on.
+
+        :raises Killed: told to end.
+        :raises BudgetSpent: as ``stop`` raised it, with how far the attempt got.
+        """
+        try:
+            if self._stop is None or not self._stop():
+                return
+        except BudgetSpent as error:
+            span = self._manifest.span
+            size = span.end.position - span.start.position
+            share = (
+                f"about {min(1.0, bytes_read() / size):.0%} of the chunk and "
+                if self._in_bytes and size
+                else ""
+            )
+            error.args = (f"{error} ({share}{rows:,} rows were read; the part was not written)",)
+            raise
+        raise Killed(f"chunk {self._manifest.chunk} was told to end; its part was not written")
 
     def _encoder(self) -> PartEncoder:
         return self._target.encoder(self._manifest.output.target)
@@ -268,6 +289,11 @@ class ChunkRun:
         )
 
     @property
+    def _in_bytes(self) -> bool:
+        """Whether positions are bytes of the source."""
+        return self._format.unit == "bytes"
+
+    @property
     def _base(self) -> int:
         return 0 if self._manifest.span.start.position == 0 else self._manifest.chunk * STRIDE
 
@@ -278,7 +304,7 @@ class ChunkRun:
         return Boundary(position=outer.position, state=inner.state)
 
     def _input_crc(self, counted: CountedSource) -> int | None:
-        if self._format.unit != "bytes" or self._manifest.compression != "none":
+        if not self._in_bytes or self._manifest.compression != "none":
             return None
         span = self._manifest.span
         return counted.crc32(span.start.position, span.end.position)

@@ -42,7 +42,7 @@ class Cells:
         # the end of a cell it would become part of the delimiter behind it.
         ends = b"\r\n" if self._quote else dialect.line_ends
         special = ends + self._delimiter[:1] + self._quote + self._escape
-        self._harmful = special + b"\n"
+        self._harmful = [bytes([byte]) for byte in sorted({*special} - {*b"\n"})]
         self._special = re.compile(b"[" + re.escape(special) + b"]")
         self._unquotable = re.compile(b"[" + re.escape(special + self._comment) + b"]")
 
@@ -110,7 +110,7 @@ class Cells:
         if self._single or self._dialect.encoding not in _ONE_SPELLING:
             return None
         joined = "\n".join(values).encode(self._dialect.encoding)
-        if len(joined) - len(joined.translate(None, self._harmful)) != len(values) - 1:
+        if joined.count(b"\n") != len(values) - 1 or any(byte in joined for byte in self._harmful):
             return None
         if plain and not (first and self._comment):
             return joined.split(b"\n")

@@ -88,6 +88,12 @@ lock: install ## pin again what constraints/*.in and pyproject.toml ask for
 	$(COMPILE) --overrides constraints/localstack-overrides.txt constraints/localstack.in \
 		--output-file constraints/localstack.txt > /dev/null
 	$(COMPILE) constraints/bench.in --output-file constraints/bench.txt > /dev/null
+	for profile in jsonl full delta; do \
+		.venv/bin/uv pip compile --quiet $(UPGRADE) --python-version 3.12 --python-platform linux --only-binary :all: \
+			--generate-hashes --no-emit-index-url --no-header --no-annotate --constraint constraints/dev.txt \
+			constraints/lambda-$$profile.in --output-file provider/chunkwise/packaging/locks/$$profile.txt \
+			> /dev/null; \
+	done
 
 .PHONY: clean
 clean: ## remove the environments and everything else that these commands have made

@@ -43,7 +43,7 @@ from chunkwise.core.storage.uploads import abort_upload
 log = logging.getLogger(__name__)
 
 #: fields of a config that decide how fast a dispatch is, not what comes out
-_FREE: Final = frozenset({"groups", "deadline_seconds", "batch_rows", "batch_bytes"})
+_FREE: Final = frozenset({"groups", "deadline_seconds", "batch_rows", "batch_bytes", "last_merge"})
 _MAX_MAPPING: Final = 4 * 1024 * 1024
 
 

@@ -10,26 +10,91 @@ from typing import Any, Final, get_args
 import msgspec
 
 from chunkwise.core.dispatch.plan import load_mapping
-from chunkwise.core.dispatch.spec import Compression, Config, OutputCompression, OutputFormat, Source, Target
+from chunkwise.core.dispatch.spec import (
+    DEFAULT_CHUNK,
+    DEFAULT_THRESHOLD,
+    PRESERVE,
+    Compression,
+    Config,
+    OutputCompression,
+    OutputFormat,
+    Source,
+    Target,
+)
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.protect.mapping import Mapping as ColumnMapping
 from chunkwise.core.protect.mapping import parse_mapping
 from chunkwise.core.units import GiB
+from chunkwise.core.variables import Number, Variable, Word, read
 
 #: ``mapping="auto"``: the ``mapping.json`` beside the source, or in the nearest folder above it
 AUTO: Final = "auto"
 #: fields of a config that a caller gives as they are
-PARAMETERS: Final = tuple(name for name in Config.__struct_fields__ if name not in ("target", "mapping"))
-
-# Name, field and range of S3 Protector's variables. Its limits are in MB and GB: both readings are let in.
-_SIZES: Final = (
-    ("LARGE_FILE_DISPATCH_THRESHOLD_BYTES", "threshold_bytes", 100_000_000, 100 * GiB),
-    ("LARGE_FILE_CHUNK_SIZE_BYTES", "chunk_bytes", 100_000_000, 10 * GiB),
-    ("FILE_CHUNK_SIZE", "batch_rows", 1, 1_000_000_000),
+PARAMETERS: Final = tuple(
+    name for name in Config.__struct_fields__ if name not in ("target", "mapping", "last_merge")
 )
-_WORDS: Final = (
-    ("OUTPUT_FILE_FORMAT", "output_format", get_args(OutputFormat)),
-    ("OUTPUT_FILE_COMPRESSION_TYPE", "output_compression", get_args(OutputCompression)),
+
+# S3 Protector gives its limits in MB and GB: both readings are let in.
+#: variables of S3 Protector that set fields of a config, with its names, ranges and defaults
+CONFIG_VARIABLES: Final[tuple[Variable, ...]] = (
+    Number(
+        name="LARGE_FILE_DISPATCH_THRESHOLD_BYTES",
+        field="threshold_bytes",
+        low=100_000_000,
+        high=100 * GiB,
+        empty_is_none=True,
+        default=str(DEFAULT_THRESHOLD),
+        means="a smaller file is one chunk",
+    ),
+    Number(
+        name="LARGE_FILE_CHUNK_SIZE_BYTES",
+        field="chunk_bytes",
+        low=100_000_000,
+        high=10 * GiB,
+        default=str(DEFAULT_CHUNK),
+        means="size of a chunk",
+    ),
+    Number(
+        name="FILE_CHUNK_SIZE",
+        field="batch_rows",
+        low=1,
+        high=1_000_000_000,
+        default="100000",
+        means="rows that are worked on at once; bytes bound them, too",
+    ),
+    Word(
+        name="OUTPUT_FILE_FORMAT",
+        field="output_format",
+        words=get_args(OutputFormat),
+        default=PRESERVE,
+        means="format of the output",
+    ),
+    Word(
+        name="OUTPUT_FILE_COMPRESSION_TYPE",
+        field="output_compression",
+        words=get_args(OutputCompression),
+        default="preserve",
+        means="compression of the output; for Parquet its codec",
+    ),
+)
+#: variables of S3 Protector that set options of the protector ``lambda``, where it has none itself
+PROTECTOR_VARIABLES: Final[tuple[Variable, ...]] = (
+    Number(
+        name="MAX_BATCH_SIZE",
+        field="max_batch_size",
+        low=1,
+        high=1_000_000,
+        default="25000",
+        means="values of one call of the protect function; bytes bound them, too",
+    ),
+    Number(
+        name="MAX_PARALLEL_PROTECT_CALLS",
+        field="max_parallel_protect_calls",
+        low=1,
+        high=1_000,
+        default="1000 in Lambda, 10 elsewhere",
+        means="calls of the protect function in flight, for one chunk",
+    ),
 )
 
 
@@ -40,29 +105,9 @@ def from_environment(environ: Mapping[str, str] | None = None) -> dict[str, Any]
     Any other variable that is empty counts as not set.
 
     :param environ: default: of this process.
-    :raises ConfigError: a value is not of its form or range; names the variable.
+    :raises ConfigError: values are not of their form or range; names each variable.
     """
-    environ = os.environ if environ is None else environ
-    found: dict[str, Any] = {}
-    for name, field, low, high in _SIZES:
-        text = environ.get(name)
-        if text is None:
-            continue
-        if not text.strip():
-            if field == "threshold_bytes":
-                found[field] = None
-            continue
-        if not text.strip().isascii() or not text.strip().isdigit() or not low <= int(text) <= high:
-            raise ConfigError(f"{name} is {text!r}: it must be a whole number from {low} to {high}")
-        found[field] = int(text)
-    for name, field, words in _WORDS:
-        word = environ.get(name, "").strip().lower()
-        if not word:
-            continue
-        if word not in words:
-            raise ConfigError(f"{name} is {environ[name]!r}: choose one of {', '.join(words)}")
-        found[field] = word
-    return found
+    return read(CONFIG_VARIABLES, os.environ if environ is None else environ)
 
 
 def config_of(
@@ -80,13 +125,20 @@ def config_of(
     :raises ConfigError: a parameter is not of its form; names it.
     """
     given = {name: value for name, value in parameters.items() if value is not None}
+    environ = os.environ if environ is None else environ
     values = {**from_environment(environ), **given, "target": target}
+    limits = read(PROTECTOR_VARIABLES, environ)
     # structures that are made already pass msgspec.convert only as plain values
     plain = {name: _plain(value) for name, value in values.items()}
     try:
         config = msgspec.convert(plain, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a parameter of the dispatch is wrong: {error}") from None
+    if limits and config.protector is not None and config.protector.name == "lambda":
+        own = {**limits, **config.protector.options}
+        config = msgspec.structs.replace(
+            config, protector=msgspec.structs.replace(config.protector, options=own)
+        )
     if config.compression is not None and config.compression not in get_args(Compression):
         raise ConfigError(f"compression is {config.compression!r}: choose one of {get_args(Compression)}")
     return config

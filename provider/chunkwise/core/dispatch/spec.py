@@ -77,6 +77,17 @@ class Rejects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigError(f"rejects.max_share is {self.max_share}: it must be from 0 to 1")
 
 
+class LastMerge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The processor of the last chunk merges, too: nobody waits for the chunks.
+
+    :param delete_input: remove the source in the end, if it still is the one that was read.
+    :param keep_staging: do not remove the staging directory in the end.
+    """
+
+    delete_input: bool = False
+    keep_staging: bool = False
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that decides what comes out. A snapshot goes into the plan, so that nothing that changes
     later changes a running dispatch. Holds no secret.
@@ -98,6 +109,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :param protector: who protects.
     :param rejects: bad rows that may be put aside; ``None``: not one.
     :param deadline_seconds: a started chunk that reported nothing for so long is lost.
+    :param last_merge: how the processor of the last chunk merges; ``None``: whoever planned does it.
     """
 
     target: Target
@@ -117,6 +129,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     protector: ProtectorSpec | None = None
     rejects: Rejects | None = None
     deadline_seconds: float = 3600.0
+    last_merge: LastMerge | None = None
 
     def __post_init__(self) -> None:
         check_choices(self, output_format=OutputFormat, output_compression=OutputCompression, mode=Mode)

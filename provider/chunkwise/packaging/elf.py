@@ -29,7 +29,7 @@ def machine(data: bytes) -> int:
 def loaded_only(data: bytes) -> bytes:
     """Leave out what stands behind the last segment: symbols for debuggers and the table of sections.
 
-    The loader reads segments only. A file whose table of sections does not stand behind them is left as it is.
+    The loader reads segments only. A file whose table of sections stands elsewhere is left as it is.
     """
     (segments,) = struct.unpack_from("<Q", data, _SEGMENTS)
     (sections,) = struct.unpack_from("<Q", data, _SECTIONS)

@@ -23,9 +23,9 @@ _UNUSED: Final[dict[str, re.Pattern[str]]] = {
     "botocore": re.compile(
         rf"botocore/(data/(?!({'|'.join(sorted(SERVICES))})/)[^/]+/|data/[^/]+/[^/]+/examples-)"
     ),
-    # What every module is linked with must stay: Substrait, Acero and Dataset, too. Left out are Flight, the file
-    # systems of clouds (core reads S3 itself), encryption, ORC, headers, and copies under other names of what the
-    # modules load as libarrow_python.so.<version>.
+    # What every module is linked with must stay: Substrait, Acero and Dataset, too. Left out are Flight, the
+    # file systems of clouds (core reads S3 itself), encryption, ORC, headers, and copies under other names of
+    # what the modules load as libarrow_python.so.<version>.
     "pyarrow": re.compile(
         r"pyarrow/(include/|includes/|src/|tests/|libarrow_flight|libarrow_s3|libarrow_python_flight"
         r"|libarrow_python_parquet_encryption|_flight|_s3fs|_gcsfs|_azurefs|_hdfs|_orc|_dataset_orc|_dataset_parquet_enc"

@@ -29,11 +29,11 @@ _ELF_MACHINES: Final[dict[Architecture, int]] = {
 class Target:
     """A runtime of Lambda, and how much goes into the package.
 
-    :param profile: ``"jsonl"`` has what JSON Lines, JSON arrays and CSV need; ``"full"`` Parquet and Zstandard,
-        too; ``"delta"`` Delta Lake tables, too.
+    :param profile: ``"jsonl"`` has what JSON Lines, JSON arrays and CSV need; ``"full"`` Parquet and
+        Zstandard, too; ``"delta"`` Delta Lake tables, too.
     :param arch: ``"x86_64"`` or ``"arm64"``, as Lambda calls them.
-    :param python: version of the runtime, e.g. ``"3.13"``. 3.11 runs on an older system, for which pyarrow has
-        no wheel: only ``"jsonl"`` can be built for it.
+    :param python: version of the runtime, e.g. ``"3.13"``. 3.11 runs on an older system, for which pyarrow
+        has no wheel: only ``"jsonl"`` can be built for it.
     :raises ConfigError: unknown values.
     """
 

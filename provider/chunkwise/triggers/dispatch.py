@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import Any
 
+# aiohttp's own errors come from the body of an answer: everything before it is botocore's
 from aiohttp import ClientError as BrokenAnswer
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from chunkwise._aws import S3Hook
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.dispatch.watch import States
-from chunkwise.core.storage.failures import BODY_ERRORS, is_passing
-
-# aiohttp's own errors come from the body of an answer: everything before it is botocore's
-_ERRORS: Final[tuple[type[Exception], ...]] = (*BODY_ERRORS, BrokenAnswer)
-#: polls in a row that may fail for a reason that passes, before the task is asked to look after it
-_FAILED_POLLS: Final = 5
+from chunkwise.core.dispatch.watch import Patience, States
 
 
 class DispatchPartsTrigger(BaseTrigger):
@@ -107,8 +102,8 @@ class DispatchPartsTrigger(BaseTrigger):
     async def _wait(self, client: Any) -> TriggerEvent:
         staging = Staging(client, self.bucket, self.prefix, self.extra_args)
         states = States(client, staging)
+        patience = Patience(staging.uri, broken=(BrokenAnswer,))
         board: Board | None = None
-        failed = 0
         while True:
             try:
                 if board is None:
@@ -118,14 +113,10 @@ class DispatchPartsTrigger(BaseTrigger):
                     # formats are imported here, and some of them take a moment
                     board = await asyncio.to_thread(Board, plan)
                 await states.look(board, rows=self.count_rows)
-                failed = 0
-            except _ERRORS as error:
-                failed += 1
-                passing = isinstance(error, BrokenAnswer) or is_passing(error)
-                if failed >= _FAILED_POLLS or not passing:
-                    raise
-                self.log.warning("%s did not answer (%s): trying again", staging.uri, type(error).__name__)
+            except patience.errors as error:
+                patience.failed(error)
             else:
+                patience.fine()
                 self.log.info("%s: %s", staging.uri, board.line())
                 verdict = board.verdict(self.tolerated_count, self.tolerated_share)
                 if verdict != "waiting":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -14,8 +15,13 @@ from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode
 from chunkwise.core.storage.arguments import CallArguments
-from chunkwise.core.storage.failures import CALL_ERRORS, code_of, status_of
+from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, code_of, is_passing, status_of
 from chunkwise.core.storage.objects import Listed
+
+log = logging.getLogger(__name__)
+
+#: looks in a row that may fail for a reason that passes
+_FAILED_LOOKS: Final = 5
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -116,6 +122,35 @@ class States:
             async with answer["Body"] as stream:
                 body: bytes = await stream.read()
                 return body
+
+
+class Patience:
+    """How often in a row a look may fail for a reason that passes.
+
+    :param name: of what is looked at.
+    :param broken: what the client raises beside botocore's errors when the body of an answer breaks.
+    """
+
+    def __init__(self, name: str, broken: tuple[type[Exception], ...] = ()) -> None:
+        self.errors: tuple[type[Exception], ...] = (*BODY_ERRORS, *broken)
+        self._name = name
+        self._broken = broken
+        self._failed = 0
+
+    def fine(self) -> None:
+        """A look succeeded."""
+        self._failed = 0
+
+    def failed(self, error: Exception) -> None:
+        """A look failed.
+
+        :raises Exception: the error: it does not pass, or it was too many.
+        """
+        self._failed += 1
+        passing = isinstance(error, self._broken) or is_passing(error)
+        if self._failed >= _FAILED_LOOKS or not passing:
+            raise error
+        log.warning("%s did not answer (%s): trying again", self._name, type(error).__name__)
 
 
 def _time_of(page: Mapping[str, Any]) -> datetime | None:

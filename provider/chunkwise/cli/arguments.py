@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from chunkwise import __version__
+from chunkwise.cli import package
 from chunkwise.core.dispatch.spec import Compression, Mode, OnExisting, OutputCompression, OutputFormat
 from chunkwise.core.storage import OnExists
 from chunkwise.core.units import GiB, KiB, MiB
@@ -99,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     _source_and_target(verify)
     _config(verify)
     verify.add_argument("--rejected", type=_natural, default=0, metavar="N", help="rows that were put aside")
+
+    package.add_to(commands)
     return root
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.cli import package
 from chunkwise.cli.arguments import parser
 from chunkwise.cli.screen import Screen
 from chunkwise.core.dispatch import settings
@@ -266,6 +267,12 @@ def _verify(call: _Call) -> int:
     return DONE if found.ok else FAILED
 
 
+def _package(call: _Call) -> int:
+    made = package.built(call.given)
+    call.show(made.to_json(), made.lines())
+    return DONE
+
+
 _COMMANDS: Final[dict[str, Callable[[_Call], int]]] = {
     "plan": _plan,
     "process": _process,
@@ -273,6 +280,7 @@ _COMMANDS: Final[dict[str, Callable[[_Call], int]]] = {
     "status": _status,
     "resume": _resume,
     "verify": _verify,
+    "package": _package,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,18 @@ class FetchState:
         # as text: a cursor may be a number that only exact JSON keeps
         request = None if self.request is None else exact_json.encode(self.request.to_json()).decode()
         return {"number": self.number, "request": request, "guard": self.guard}
+
+    @classmethod
+    def foretold(cls, number: int, request: PageRequest, *, records: int, total: int | None) -> FetchState:
+        """Where a run will stand once it has read everything before a page, for a run that begins there.
+
+        :param number: of the page.
+        :param request: that asks for it.
+        :param records: in all pages before it.
+        :param total: that the API declared meanwhile, if it declares any.
+        """
+        guard = {"records": records, "size": 0, "total": total}
+        return cls(number, request, {**guard, "warnings": [], "requests": [], "pages": []})
 
     @classmethod
     def from_json(cls, members: dict[str, Any]) -> FetchState:
@@ -131,6 +143,7 @@ class Fetcher:
     :param records_path: where a page's records are.
     :param options: bounds and guards.
     :param start: where an earlier try stopped.
+    :param until: asked between two pages whether to end there; the state of the page before goes on.
     :raises PagingError: one of its kinds, naming the page.
     """
 
@@ -141,6 +154,7 @@ class Fetcher:
         records_path: str | Sequence[str],
         options: FetchOptions | None = None,
         start: FetchState | None = None,
+        until: Callable[[], bool] | None = None,
     ) -> None:
         check_paginator(paginator)
         self._transport = transport
@@ -148,6 +162,7 @@ class Fetcher:
         self._records = Selector.compile(records_path)
         self._options = options or FetchOptions()
         self._start = start
+        self._until = until
         self._hints = SplitHints()
         self.guard = RunGuard(self._options.caps, self._options.guards, page_size=page_size(paginator))
         refuse_records_reference(paginator, self._records)
@@ -185,8 +200,12 @@ class Fetcher:
                 # the answer whose status means the end is no page
                 pages = number - 1 if stop is StopReason.END_STATUS else number
                 yield FetchedPage(pages, count, stop, FetchState(number + 1, upcoming, self.guard.remember()))
+                if stop is StopReason.RANGE_END:
+                    return  # what the API says of its end is for whoever puts the ranges together
                 if upcoming is None:
                     self.guard.end()
+                    return
+                if self._until is not None and self._until():
                     return
                 number, request = number + 1, upcoming
         finally:

@@ -98,6 +98,7 @@ class StopReason(StrEnum):
     SHORT_PAGE = "short_page"
     END_STATUS = "end_status"
     SINGLE_PAGE = "single_page"
+    RANGE_END = "range_end"  # of the pages that were asked for, not of the API
     CUSTOM = "custom"
 
 

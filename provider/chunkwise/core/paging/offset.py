@@ -45,13 +45,38 @@ class OffsetPaginator(CountingRules):
         """Records asked for per page."""
         return self.limit
 
+    @property
+    def origin(self) -> int:
+        """Position of the first page."""
+        return self.offset
+
+    @property
+    def step(self) -> int:
+        """Positions of a full page."""
+        return self.limit
+
     def first(self) -> PageRequest:
         """The request for the first page."""
-        return self._at(self.offset)
+        return self.at(self.offset)
+
+    def at(self, position: int, *, end: int | None = None) -> PageRequest:
+        """The request for the page at a position.
+
+        :param position: records before it.
+        :param end: position that it must not reach beyond, where the limit is sent.
+        """
+        members = {self.offset_name: position}
+        if self.limit_name is not None:
+            members[self.limit_name] = self.limit if end is None else min(self.limit, end - position)
+        return request_with(self.send_as, members)
+
+    def position(self, request: PageRequest) -> int:
+        """Of a request of this paginator."""
+        return self._position(self.send_as, request, self.offset_name)
 
     def guess(self, request: PageRequest, pages: int) -> PageRequest:
         """The request ``pages`` pages after ``request`` if every page in between is full."""
-        return self._at(self._position(self.send_as, request, self.offset_name) + pages * self.limit)
+        return self.at(self.position(request) + pages * self.limit)
 
     def declared_total(self, page: Page) -> int | None:
         """Records that the API says this run has: its total without those skipped at the start.
@@ -62,7 +87,7 @@ class OffsetPaginator(CountingRules):
         return None if total is None else max(total - self.offset, 0)
 
     def _next(self, request: PageRequest, page: Page, has_more: bool | None, /) -> PageRequest | Stop:
-        position = self._position(self.send_as, request, self.offset_name) + page.record_count
+        position = self.position(request) + page.record_count
         if has_more is None:
             total = CountingRules.declared_total(self, page)
             if total is not None and position >= total:
@@ -71,10 +96,4 @@ class OffsetPaginator(CountingRules):
             return stop
         if page.record_count == 0:
             raise self._no_way_on(page, "has no records, so the offset cannot move on")
-        return self._at(position)
-
-    def _at(self, offset: int) -> PageRequest:
-        members = {self.offset_name: offset}
-        if self.limit_name is not None:
-            members[self.limit_name] = self.limit
-        return request_with(self.send_as, members)
+        return self.at(position)

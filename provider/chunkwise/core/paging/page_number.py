@@ -62,28 +62,44 @@ class PageNumberPaginator(CountingRules):
         """Records asked for per page, ``None`` where the API decides."""
         return self.size
 
+    @property
+    def origin(self) -> int:
+        """Position of the first page: its number."""
+        return self.first_page
+
+    @property
+    def step(self) -> int:
+        """Positions of a page."""
+        return 1
+
     def first(self) -> PageRequest:
         """The request for the first page."""
-        return self._at(self.first_page)
+        return self.at(self.first_page)
+
+    def at(self, position: int, *, end: int | None = None) -> PageRequest:  # noqa: ARG002
+        """The request for the page at a position.
+
+        :param position: its number.
+        :param end: position that it must not reach beyond, which a page never does.
+        """
+        members = {self.name: position}
+        if self.size_name is not None and self.size is not None:
+            members[self.size_name] = self.size
+        return request_with(self.send_as, members)
+
+    def position(self, request: PageRequest) -> int:
+        """Of a request of this paginator."""
+        return self._position(self.send_as, request, self.name)
 
     def guess(self, request: PageRequest, pages: int) -> PageRequest:
         """The request ``pages`` pages after ``request``."""
-        return self._at(self._position(self.send_as, request, self.name) + pages)
+        return self.at(self.position(request) + pages)
 
-    def _next(self, request: PageRequest, page: Page, has_more: bool | None, /) -> PageRequest | Stop:
-        number = self._position(self.send_as, request, self.name)
-        if has_more is None and self._is_complete(number, page):
-            return Stop(StopReason.TOTAL_REACHED)
-        return self._empty_end(page) or self._short_end(page) or self._at(number + 1)
+    def declared_pages(self, page: Page) -> int | None:
+        """Pages that the API says the whole run has; ``None`` if not configured, or not in this page.
 
-    def _is_complete(self, number: int, page: Page) -> bool:
-        pages = self._total_pages(page)
-        if pages is not None:
-            return number - self.first_page + 1 >= pages
-        total = self.declared_total(page)
-        return total is not None and page.records_before + page.record_count >= total
-
-    def _total_pages(self, page: Page) -> int | None:
+        :raises InvalidEnvelope: for a value that is not a whole number, or a first page without one.
+        """
         if page.status == NO_CONTENT:
             return None
         if self.total_pages_path is not None:
@@ -92,8 +108,15 @@ class PageNumberPaginator(CountingRules):
             return self._total(page, "total_pages_header", read_header(page.headers, self.total_pages_header))
         return None
 
-    def _at(self, number: int) -> PageRequest:
-        members = {self.name: number}
-        if self.size_name is not None and self.size is not None:
-            members[self.size_name] = self.size
-        return request_with(self.send_as, members)
+    def _next(self, request: PageRequest, page: Page, has_more: bool | None, /) -> PageRequest | Stop:
+        number = self.position(request)
+        if has_more is None and self._is_complete(number, page):
+            return Stop(StopReason.TOTAL_REACHED)
+        return self._empty_end(page) or self._short_end(page) or self.at(number + 1)
+
+    def _is_complete(self, number: int, page: Page) -> bool:
+        pages = self.declared_pages(page)
+        if pages is not None:
+            return number - self.first_page + 1 >= pages
+        total = self.declared_total(page)
+        return total is not None and page.records_before + page.record_count >= total

@@ -45,7 +45,7 @@ def add_to(commands: Any) -> None:
         "--profile",
         choices=PROFILES,
         default="jsonl",
-        help="jsonl (default): JSON Lines, JSON arrays, CSV; full: and Parquet, Zstandard; delta: and Delta Lake",
+        help="jsonl (default): JSON and CSV; full: Parquet and Zstandard, too; delta: Delta Lake, too",
     )
     made.add_argument("--arch", choices=ARCHITECTURES, default="x86_64", help="default: x86_64")
     made.add_argument("--python", choices=PYTHONS, default="3.13", help="of the runtime; default: 3.13")

@@ -41,6 +41,10 @@ class Busy(Reverse):
     parallel = 0
 
 
+class Vague(Reverse):
+    local = "yes"
+
+
 class Hoarder(Reverse):
     cache = {}  # noqa: RUF012
 

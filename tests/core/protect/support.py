@@ -47,10 +47,12 @@ class Recorder:
         limits: Limits | None = None,
         parallel: int = 1,
         cache: Cache | None = None,
+        local: bool = False,
     ) -> None:
         self.calls: list[tuple[Task, Sequence[str]]] = []
         self.parallel = parallel
         self.cache = cache
+        self.local = local
         self._limits = limits or Limits()
         self._answer = answer
         self._lock = threading.Lock()

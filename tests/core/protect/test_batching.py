@@ -27,10 +27,13 @@ def column(values, name="card", **held):
     st.none() | st.integers(1, 7),
     st.none() | st.integers(1, 20),
     st.sampled_from([1, 3]),
+    st.booleans(),
 )
-def test_each_value_gets_its_own_text(columns, max_values, max_bytes, parallel):
-    """Whatever the sizes: right places, each value of a column sent once, no bound exceeded."""
-    protector = Recorder(limits=Limits(max_values=max_values, max_bytes=max_bytes), parallel=parallel)
+def test_each_value_gets_its_own_text(columns, max_values, max_bytes, parallel, local):
+    """Whatever the sizes: right places, each value of a column sent once (to a local protector: at least
+    once), no bound exceeded."""
+    limits = Limits(max_values=max_values, max_bytes=max_bytes)
+    protector = Recorder(limits=limits, parallel=parallel, local=local)
     wanted = [
         column(values, str(number), keep_null=keep_null, keep_empty=keep_empty)
         for number, (values, keep_null, keep_empty) in enumerate(columns)
@@ -48,7 +51,7 @@ def test_each_value_gets_its_own_text(columns, max_values, max_bytes, parallel):
         new = values if found[number] is None else found[number]
         assert list(new) == [expected(value) for value in values]
         sent = protector.sent(str(number))
-        assert len(sent) == len(set(sent))
+        assert local or len(sent) == len(set(sent))
         held = {None} | ({""} if keep_empty and (keep_null or None not in values) else set())
         assert set(sent) - {""} == set(values) - {None, ""}
         assert not keep_empty or not keep_null or "" not in sent
@@ -57,6 +60,20 @@ def test_each_value_gets_its_own_text(columns, max_values, max_bytes, parallel):
         assert values
         assert max_values is None or len(values) <= max_values
         assert max_bytes is None or len(values) == 1 or sum(map(utf8_size, values)) <= max_bytes
+
+
+@pytest.mark.parametrize(("values", "sent"), [(["a"] * 300, 1), ([str(row) for row in range(300)] * 2, 600)])
+def test_a_local_protector_gets_equal_values_once_only_where_there_are_many(values, sent):
+    protector = Recorder(local=True)
+    assert protect_columns([column(values)], protector) == [[token(value) for value in values]]
+    assert len(protector.sent()) == sent
+
+
+def test_a_cache_is_asked_for_a_local_protector_too():
+    protector = Recorder(local=True, cache=Cache(100_000))
+    for _ in range(2):
+        protect_columns([column(["a", "b", "c"])], protector)
+    assert protector.sent() == ["a", "b", "c"]
 
 
 @given(st.lists(st.text()), st.none() | st.integers(1, 9), st.none() | st.integers(1, 50))

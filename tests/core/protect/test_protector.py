@@ -141,6 +141,7 @@ def test_a_class_of_ones_own_says_how_it_is_called():
         (f"{OWN}.Reverse", {"mrak": "#"}, "does not take these options: .*'mrak'"),
         (f"{OWN}.Broken", {}, "does not take these options: .*'secret'"),
         (f"{OWN}.Busy", {}, "parallel must be"),
+        (f"{OWN}.Vague", {}, "local must be"),
         (f"{OWN}.Hoarder", {}, "cache must be"),
         ("subprocess.Popen", {"args": ["true"]}, "not a class with a method"),
     ],

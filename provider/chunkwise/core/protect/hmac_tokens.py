@@ -59,6 +59,7 @@ class HmacProtector:
 
     parallel: Final = 1
     cache: Final = None
+    local: Final = True
 
     def __init__(self, options: HmacOptions, secret: str) -> None:
         key = secret.encode("utf-8", "surrogatepass")

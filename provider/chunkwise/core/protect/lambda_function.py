@@ -108,6 +108,8 @@ class LambdaProtector:
     :param authorization: value of the ``authorization`` header, e.g. ``bearer ...``.
     """
 
+    local: Final = False
+
     def __init__(self, options: LambdaOptions, client: Any, authorization: str | None = None) -> None:
         self._options = options
         self._client = client

@@ -36,6 +36,7 @@ class MaskProtector:
 
     parallel: Final = 1
     cache: Final = None
+    local: Final = True
 
     def __init__(self, options: MaskOptions) -> None:
         self._options = options

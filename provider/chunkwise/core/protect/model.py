@@ -56,13 +56,19 @@ class Protector(Protocol):
     def cache(self) -> Cache | None:
         """What it gave for values of earlier batches; ``None``: every batch asks anew."""
 
+    @property
+    def local(self) -> bool:
+        """Whether its calls wait for nobody: a few values cost their share of many. Batches are then small,
+        so that they stay in the caches of a processor, and equal values are only sought where there are many.
+        """
+
     def limits(self, task: Task) -> Limits:
         """For the next calls with this task."""
 
     def protect(self, task: Task, values: Sequence[str]) -> Sequence[str]:
         """One text for each value, in order. The same value gets the same text.
 
-        :param values: no two are equal.
+        :param values: no two are equal, unless it is local.
         :raises ProtectFailed: they cannot be protected; the text holds none of them.
         """
 

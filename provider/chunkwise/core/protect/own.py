@@ -16,19 +16,22 @@ class OwnProtector:
     """Calls an object of the user's class.
 
     The class has ``protect(self, task, values)`` as :class:`~chunkwise.core.protect.model.Protector` has it.
-    ``limits``, ``parallel`` and ``cache`` are taken from it where it has them; else a call is all values of a
-    batch, one at a time.
+    ``limits``, ``parallel``, ``cache`` and ``local`` are taken from it where it has them; else a call is all
+    values of a batch, one at a time.
     """
 
     def __init__(self, own: Any, path: str) -> None:
         self._own = own
         self._path = path
         parallel, cache = getattr(own, "parallel", 1), getattr(own, "cache", None)
+        local = getattr(own, "local", False)
         if type(parallel) is not int or parallel < 1:
             raise ConfigError(f"protector {path!r}: parallel must be a number from 1 up")
         if not isinstance(cache, Cache | None):
             raise ConfigError(f"protector {path!r}: cache must be a Cache, or None")
-        self._parallel, self._cache = parallel, cache
+        if not isinstance(local, bool):
+            raise ConfigError(f"protector {path!r}: local must be true or false")
+        self._parallel, self._cache, self._local = parallel, cache, local
 
     @property
     def parallel(self) -> int:
@@ -39,6 +42,11 @@ class OwnProtector:
     def cache(self) -> Cache | None:
         """Of the class, or none."""
         return self._cache
+
+    @property
+    def local(self) -> bool:
+        """Of the class, or not."""
+        return self._local
 
     def limits(self, task: Task) -> Limits:
         """Of the class, or none.

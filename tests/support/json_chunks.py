@@ -94,13 +94,14 @@ class Dispatch:
         source: BytesSource,
         *,
         chunk_bytes: int = 1 << 30,
+        options: dict[str, Any] | None = None,
         request: ReadRequest | None = None,
         replace: Callable[[str, str | None], str | None] | None = None,
         exact: bool = False,
     ) -> None:
         self.format = format_
         self.source = source
-        self.layout = format_.inspect(source, {})
+        self.layout = format_.inspect(source, options or {})
         self.request = request or ReadRequest()
         self._replace = replace
         wanted = format_.wanted(self.layout, chunk_bytes)
@@ -110,25 +111,35 @@ class Dispatch:
             cuts = [format_.cut(source, self.layout, near) for near in wanted]
         self.boundaries = tile(self.layout.extent, cuts)
         self.rows = 0
+        #: good rows of each part
+        self.kept: list[int] = []
         self.bad: list[BadRow] = []
         self.readers: list[Any] = []
         self.parts: list[bytes] = []
         self.notes: list[dict[str, Any]] = []
 
-    def process(self, target: dict[str, Any]) -> None:
+    def process(self, target: dict[str, Any], other: Any = None) -> None:
+        """Make the parts.
+
+        :param other: format of the output, if it is another one.
+        """
         for start, end in zip(self.boundaries, self.boundaries[1:], strict=False):
             reader = self.format.read(self.source, self.layout, Span(start=start, end=end), self.request)
-            encoder = self.format.encoder(target)
+            encoder = (other or self.format).encoder(target)
             part, kept = b"", 0
             for batch in reader:
                 self.change(batch)
                 self.bad += batch.bad
                 kept += batch.rows
-                part += b"".join(encoder.native(batch))
+                if other is None:
+                    part += b"".join(encoder.native(batch))
+                elif batch.rows:
+                    part += b"".join(encoder.convert(batch.records(), batch.first))
             part += b"".join(encoder.finish(reader))
             self.rows += reader.rows
             self.readers.append(reader)
             self.parts.append(part)
+            self.kept.append(kept)
             self.notes.append(json.loads(json.dumps(encoder.notes())))
 
     def change(self, batch: Batch) -> None:

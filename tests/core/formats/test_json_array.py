@@ -486,7 +486,7 @@ def test_records_are_objects_on_one_line():
     [batch] = read_all(FORMAT, BytesSource(data), request=ReadRequest(records=True))
     assert batch.records() == [b'{"a" : 1.10,"b": [1 ]}', b'{"a":"\\n"}']
     with pytest.raises(RowInvalid, match="it is a number, not an object"):
-        read_all(FORMAT, BytesSource(b"[1]"), request=ReadRequest(records=True))
+        read_all(FORMAT, BytesSource(b"[1]"), request=ReadRequest(records=True, objects=True))
 
 
 @pytest.mark.parametrize("chunks", [[], [[]], [[], [b'{"a":1}']], [[b"{}", b'{"b":2}'], [], [b"{}"]]])

@@ -454,7 +454,7 @@ def test_records_are_objects_on_one_line():
     found = [record for batch in batches for record in batch.records()]
     assert found == [b'{"a":1.10, "b":[1]}', b'{"a":2}', b'{"a":"x"}']
     with pytest.raises(RowInvalid, match="it is a number, not an object"):
-        read_all(FORMAT, BytesSource(b"1\n"), request=ReadRequest(records=True))
+        read_all(FORMAT, BytesSource(b"1\n"), request=ReadRequest(records=True, objects=True))
 
 
 @pytest.mark.parametrize("odd", [b"", b'{"a":3}\n'])

@@ -177,16 +177,18 @@ def test_common_types_and_their_options():
 )
 def test_a_value_that_does_not_fit_is_named(kind, value, reason):
     rows = [b"{}", b'{"c":' + value.encode() + b"}"]
-    with pytest.raises(RowInvalid, match=f"row 1: the value of column 'c' does not fit: .*{reason}") as found:
+    with pytest.raises(
+        RowInvalid, match=f"row 1 of the chunk: the value of column 'c' does not fit: .*{reason}"
+    ) as found:
         converted(layout_of(c=kind), {}, rows)
     assert "yesterday" not in str(found.value)
 
 
 def test_rows_with_unknown_columns_and_rows_that_are_no_objects_are_named():
-    with pytest.raises(RowInvalid, match="row 0 has columns that the plan does not know: 'x'"):
+    with pytest.raises(RowInvalid, match="row 0 of the chunk has columns that the plan does not know: 'x'"):
         converted(layout_of(a="string"), {}, [b'{"a":"1","x":2}'])
     for row in (b"[1]", b"1", b"{", b'{"a":"\\ud800"}'):
-        with pytest.raises(RowInvalid, match="row 0 is no JSON object"):
+        with pytest.raises(RowInvalid, match="row 0 of the chunk (is|has) "):
             converted(layout_of(a="string"), {}, [row])
 
 
@@ -218,7 +220,9 @@ def test_a_number_that_a_double_cannot_hold_is_no_row():
     """It would become another one, and nobody would notice."""
     target = PARQUET.target(Layout(extent=1, columns=(Column(name="v", type="number"),)), {}, native=False)
     for text in (b"9007199254740993", b"1e400", b"-9007199254740993"):
-        with pytest.raises(RowInvalid, match=r"row 7: .*'v' .*pin the column as string or decimal"):
+        with pytest.raises(
+            RowInvalid, match=r"row 7 of the chunk: .*'v' .*pin the column as string or decimal"
+        ):
             list(PARQUET.encoder(target).convert([b'{"v":1.5}', b'{"v":%b}' % text], 6))
     layout = Layout(extent=1, columns=(Column(name="v", type="number"),))
     fine = [b"9007199254740992", b"0.1", b'"Infinity"', b'"-Infinity"', b"1e300", b"null"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,12 +31,16 @@ from chunkwise.core.formats.model import (
     Span,
 )
 from chunkwise.core.formats.registry import format_named
-from chunkwise.core.protect.apply import apply
+from chunkwise.core.protect.apply import apply, row_number
 from chunkwise.core.protect.protector import Protector
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import ObjectReceipt, S3Writer
 from chunkwise.core.storage.arguments import KEEPING
 from chunkwise.core.storage.source import ObjectRef
+from chunkwise.core.units import KiB
+
+#: bytes of rows whose values, replacements and output fit into the second cache of a processor
+_CACHED: Final = 512 * KiB
 
 
 class ChunkRun:
@@ -165,10 +169,10 @@ class ChunkRun:
         for batch in reader:
             self._check(reader.rows, bytes_read)
             if self._protector is not None and mapping is not None and batch.rows:
-                apply(batch, mapping.columns, self._protector)
+                names = mapping.columns if batch.columns is None else batch.columns
+                apply(batch, {name: mapping.columns[name] for name in names}, self._protector)
             rejected.put(batch.bad)
             if self._manifest.output.native:
-                rows += batch.rows
                 pieces = encoder.native(batch)
             else:
                 records = self._fitting(batch, rejected)
@@ -186,7 +190,7 @@ class ChunkRun:
             part.write(piece)
         if not part.empty and reader.end.state == RECORD:
             part.put_after(self._around(source, encoder)[1])
-        return rows
+        return reader.rows - rejected.count if self._manifest.output.native else rows
 
     def _check(self, rows: int, bytes_read: Callable[[], int]) -> None:
         """Whether to go on.
@@ -251,11 +255,12 @@ class ChunkRun:
         good: list[bytes] = []
         bad: list[BadRow] = []
         for index, record in enumerate(records):
-            reason = fits([record], batch.first + index)
+            number = row_number(batch, index)
+            reason = fits([record], number)
             if reason is None:
                 good.append(record)
             else:
-                bad.append(BadRow(batch.first + index, -1, record, reason))
+                bad.append(BadRow(number, -1, record, reason))
         return good, bad
 
     # --- positions ------------------------------------------------------------------------------------------
@@ -271,10 +276,19 @@ class ChunkRun:
             known=known,
             # a policy for bad rows asks for every row to be looked at, also where none is changed
             records=not self._manifest.output.native or config.rejects is not None,
+            objects=not self._manifest.output.native and self._target.needs_objects,
+            native=self._manifest.output.native,
             batch_rows=config.batch_rows,
-            batch_bytes=config.batch_bytes,
+            batch_bytes=self._batch_bytes(),
             on_bad="fail" if config.rejects is None else "collect",
         )
+
+    def _batch_bytes(self) -> int:
+        """Of a batch at most. Where nobody gains by larger ones, they stay in the caches of a processor."""
+        most = self._manifest.config.batch_bytes
+        text = self._format.unit == "bytes" and self._manifest.output.native
+        local = self._protector is None or self._protector.local
+        return min(most, _CACHED) if text and local else most
 
     def _inner(self) -> tuple[Layout, Span]:
         """Layout and span as the format sees them: in decompressed bytes, whose end nobody knows."""

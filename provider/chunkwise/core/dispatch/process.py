@@ -27,6 +27,7 @@ from chunkwise.core.errors import (
     Killed,
     ObjectChanged,
     ObjectExists,
+    RowInvalid,
 )
 from chunkwise.core.protect.protector import build
 
@@ -291,14 +292,17 @@ def _failed(staging: Staging, manifest: Manifest, attempt: str, mark: str, error
     ours = isinstance(error, ChunkwiseError)
     doubtful = isinstance(error, FormatError) and not manifest.exact and manifest.chunk > 0
     transient = error.transient if isinstance(error, ChunkwiseError) else True
-    message = str(error) if ours else type(error).__name__  # a foreign text may quote data
+    # a foreign text may quote data; formats that know the name of the source say it themselves
+    message = str(error).removeprefix(f"{manifest.source.uri}: ") if ours else type(error).__name__
+    if isinstance(error, RowInvalid) and manifest.config.rejects is None:
+        message += ". Mend the source, or let bad rows be put aside (rejects), and restart"
     record = Failed(
         dispatch=manifest.dispatch,
         chunk=manifest.chunk,
         revision=manifest.revision,
         attempt=attempt,
         error=type(error).__name__,
-        message=message,
+        message=f"{manifest.source.uri}: {message}",
         transient=transient,
         failed_at=_now(),
     )

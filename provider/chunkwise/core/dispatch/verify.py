@@ -14,13 +14,13 @@ from chunkwise.core.dispatch.opening import UNKNOWN_END, open_source
 from chunkwise.core.dispatch.plan import resolved
 from chunkwise.core.dispatch.spec import PRESERVE, Config, Source, Target
 from chunkwise.core.errors import ConfigError
+from chunkwise.core.formats.json_members import values_of
 from chunkwise.core.formats.model import RECORD, Boundary, ReadRequest, Span
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.storage.source import ObjectRef, pin
 
 #: options of CSV that mean the same to a reader and a writer
 _BOTH_WAYS = frozenset({"sep", "delimiter", "quotechar", "encoding"})
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +149,7 @@ class _Side:
         for batch in reader:
             rows += batch.rows + len(batch.bad)
             for record in batch.records() if columns else ():
-                members = _MEMBERS.decode(record)
+                members = values_of(record)
                 for column, digest in hashes.items():
                     text = _text(members.get(column))
                     if text:
@@ -167,11 +167,10 @@ class _Side:
         return digest.hexdigest()
 
 
-def _text(value: msgspec.Raw | None) -> bytes:
+def _text(value: bytes | None) -> bytes:
     """A value as text: what a string says, and any other value as it is written."""
-    raw = b"null" if value is None else bytes(value)
-    if raw == b"null":
+    if value is None or value == b"null":
         return b""
-    if raw.startswith(b'"'):
-        return str(json.loads(raw)).encode("utf-8", "surrogatepass")
-    return raw
+    if value.startswith(b'"'):
+        return str(json.loads(value)).encode("utf-8", "surrogatepass")
+    return value

@@ -12,6 +12,7 @@ import msgspec
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.csv_options import OutputOptions
 from chunkwise.core.formats.csv_rows import CsvRows, plain_keys
+from chunkwise.core.formats.json_check import refusal
 from chunkwise.core.formats.model import Batch, BatchReader
 from chunkwise.core.units import KiB
 
@@ -161,9 +162,7 @@ class RowWriter:
         try:
             found = _OBJECT.decode(record)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
-            raise RowInvalid(
-                f"row {number} of the chunk is no JSON object that a row can be made of"
-            ) from None
+            raise RowInvalid(f"row {number} of the chunk {refusal(record)}") from None
         unknown = [key for key in found if key not in self._columns]
         if unknown:
             raise RowInvalid(

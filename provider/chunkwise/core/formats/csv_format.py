@@ -54,6 +54,7 @@ class Csv:
     unit: Unit = "bytes"
     content_type = "text/csv"
     compresses_itself = False
+    needs_objects = True
 
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """See :meth:`chunkwise.core.formats.model.Format.inspect`."""

@@ -155,6 +155,9 @@ class CsvRows:
 
     __slots__ = ("_cells", "_columns", "_dialect", "_name", "_slabs", "bad", "first", "rows")
 
+    #: all that were asked for
+    columns: Sequence[str] | None = None
+
     def __init__(
         self,
         slabs: Sequence[Slab],

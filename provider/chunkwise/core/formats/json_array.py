@@ -49,6 +49,7 @@ class JsonArray:
     unit: Unit = "bytes"
     content_type = "application/json"
     compresses_itself = False
+    needs_objects = False
 
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """See :meth:`chunkwise.core.formats.model.Format.inspect`."""

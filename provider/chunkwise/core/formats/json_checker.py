@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
@@ -10,14 +12,17 @@ import msgspec
 
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.json_cells import cells_of, has_escaped_keys, plain_key
-from chunkwise.core.formats.json_check import fault
-from chunkwise.core.formats.json_members import Member, members
+from chunkwise.core.formats.json_check import fault, kind_of
+from chunkwise.core.formats.json_members import Member, members, repeated_key
 from chunkwise.core.formats.json_rows import Framing, Slab, Values
 from chunkwise.core.formats.json_text import WHITE, encode_text, scalar_text
 from chunkwise.core.formats.model import BadRow, ReadRequest
 
 _ABSENT: Final = msgspec.Raw(b"")
 _REFUSED: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+_OBJECTS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_SPACED_COLON: Final = re.compile(rb"[ \t\r\n]:")
+_KEY_END: Final = re.compile(rb'"[ \t\r\n]*+:')
 
 
 class RowChecker:
@@ -25,7 +30,8 @@ class RowChecker:
 
     A whole slab at once where all rows are good and alike, else row by row. A row is bad if it is not valid
     JSON, and, where members matter, if it is not an object, has a key that is not known, or has one of the
-    columns twice or with a nested value. Whether the bytes of other values are UTF-8 is not checked.
+    columns twice or with a nested value; where it is to become a row of columns, if it has any key twice.
+    Whether the bytes of other values are UTF-8 is not checked.
 
     :param request: how the chunk is read.
     :param framing: of the format.
@@ -36,7 +42,8 @@ class RowChecker:
         self._columns = request.columns
         self._keys = {encode_text(column): column for column in request.columns}
         self._known = None if request.known is None else request.known.union(request.columns)
-        self._objects = bool(request.columns) or request.known is not None or request.records
+        self._objects = bool(request.columns) or request.known is not None or request.objects
+        self._rows = request.objects
         self._collect = request.on_bad == "collect"
         self._framing = framing
         self._name = name
@@ -57,7 +64,7 @@ class RowChecker:
         """
         found = self._decoded(data)
         valid = found is not None and count in (None, found[0])
-        if found is not None and valid and self._alike(data, found[2]):
+        if found is not None and valid and self._alike(data, found[2]) and self._once(data):
             return Slab(self._framing, found[0], found[1], lead=lead, data=data)
         return self._one_by_one(data, first, position, lead, valid=valid)
 
@@ -110,6 +117,23 @@ class RowChecker:
         return all(
             key is not None and data.count(key) == rows for key, rows in zip(keys, present, strict=True)
         )
+
+    def _once(self, data: bytes) -> bool:
+        """Whether no row has a key twice, as far as that shows at once.
+
+        Of equal keys the parser keeps one. There are at most as many keys as quotes before colons, but for
+        those within values: if that is the number of keys that were kept, none was lost.
+        """
+        if not self._rows:
+            return True
+        try:
+            rows = _OBJECTS.decode(self._framing.array(data))
+        except _REFUSED:
+            return False
+        kept, ends = sum(map(len, rows)), _key_ends(data)
+        if ends > kept:
+            ends -= _key_ends(b" ".join(chain.from_iterable(map(dict.values, rows))))
+        return ends == kept
 
     def _string_values(self, rows: list[Any]) -> tuple[int, Values, list[int]]:
         values: Values = {}
@@ -168,6 +192,8 @@ class RowChecker:
         cells: dict[str, Member] = {}
         values: dict[str, str | None] = {}
         try:
+            if self._rows and (twice := repeated_key(text)) is not None:
+                return f"the key {twice!r} stands twice in it, and a row has one value of that name"
             for cell in cells_of(text, self._keys):
                 if cell.key in cells:
                     return f"the key {cell.key!r} stands twice in it: which is meant?"
@@ -200,7 +226,7 @@ class RowChecker:
         if not self._objects:
             return None
         if text.lstrip(WHITE)[:1] != b"{":
-            return f"it is {_kind(text)}, not an object"
+            return f"it is {kind_of(text)}, not an object"
         if self._known is not None:
             try:
                 for member in members(text):
@@ -211,6 +237,8 @@ class RowChecker:
         return None
 
 
-def _kind(text: bytes) -> str:
-    kinds = {b'"': "a string", b"[": "an array", b"t": "a boolean", b"f": "a boolean", b"n": "null"}
-    return kinds.get(text.lstrip(WHITE)[:1], "a number")
+def _key_ends(text: bytes) -> int:
+    """Quotes with a colon after them: that of every key, and some within strings."""
+    if _SPACED_COLON.search(text) is None:
+        return text.count(b'":')
+    return len(_KEY_END.findall(text))

@@ -49,6 +49,7 @@ class JsonLines:
     unit: Unit = "bytes"
     content_type = "application/x-ndjson"
     compresses_itself = False
+    needs_objects = False
 
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """See :meth:`chunkwise.core.formats.model.Format.inspect`."""

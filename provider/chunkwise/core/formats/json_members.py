@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+import msgspec
+
 from chunkwise.core.formats.json_text import STRING, decode_string
 
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OPEN: Final = re.compile(rb"[ \t\r\n]*+\{[ \t\r\n]*+")
 _MEMBER: Final = re.compile(
     rb"(" + STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+"
@@ -57,6 +60,33 @@ def members(text: bytes, keys: Mapping[bytes, str] | None = None) -> Iterator[Me
             key = decode_string(token)
         if key is not None and (names is None or key in names):
             yield Member(key, start, end, nested)
+
+
+def values_of(text: bytes) -> dict[str, bytes]:
+    """The values of a record by their keys: of equal ones the last; none where it is no object.
+
+    :param text: known to be valid JSON, without white space before it.
+    """
+    if text[:1] != b"{":
+        return {}
+    try:
+        return {key: bytes(value) for key, value in _OBJECT.decode(text).items()}
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return {member.key: text[member.start : member.end] for member in members(text)}
+
+
+def repeated_key(text: bytes) -> str | None:
+    """A key that an object has twice, however it is spelled; ``None``: each is there once.
+
+    :param text: known to be a valid JSON object.
+    :raises UnicodeDecodeError: a key is not UTF-8.
+    """
+    seen: set[str] = set()
+    for member in members(text):
+        if member.key in seen:
+            return member.key
+        seen.add(member.key)
+    return None
 
 
 def nested_end(text: bytes, start: int) -> int:

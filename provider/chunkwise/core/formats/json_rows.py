@@ -149,6 +149,9 @@ class JsonRows:
 
     __slots__ = ("_new", "_slabs", "bad", "first", "rows")
 
+    #: all that were asked for
+    columns: Sequence[str] | None = None
+
     def __init__(self, first: int, slabs: Sequence[Slab]) -> None:
         self.first = first
         self.rows = sum(slab.rows for slab in slabs)

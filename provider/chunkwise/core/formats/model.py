@@ -96,6 +96,10 @@ class ReadRequest:
     :param columns: whose values will be asked for and replaced; none: rows are only told apart.
     :param known: all column names that may occur; ``None``: any. A row with another one is bad.
     :param records: whether :meth:`Batch.records` will be called.
+    :param native: whether the batches go to :meth:`PartEncoder.native`: then a format may give the same rows
+        several times, each time with other columns, see :attr:`Batch.columns`.
+    :param objects: whether each record is to become a row of columns: one that is no object, or has a key
+        twice, is bad.
     :param batch_rows: rows of a batch at most.
     :param batch_bytes: bytes of a batch at most (one longer row is a batch of its own); what counts.
     :param on_bad: a row that cannot be read: ``"fail"`` raises
@@ -105,6 +109,8 @@ class ReadRequest:
     columns: tuple[str, ...] = ()
     known: frozenset[str] | None = None
     records: bool = False
+    native: bool = False
+    objects: bool = False
     batch_rows: int = 100_000
     batch_bytes: int = 8 * MiB
     on_bad: Literal["fail", "collect"] = "fail"
@@ -141,6 +147,14 @@ class Batch(Protocol):
     def bad(self) -> Sequence[BadRow]:
         """Rows left out of this batch."""
 
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Columns whose values are here; ``None``: all that were asked for.
+
+        A format that stores columns apart may give the rows of a stretch once for each column, so that it
+        need not hold one while it writes another.
+        """
+
     def values(self, column: str) -> list[str | None]:
         """One value per row, as text: ``None`` where it is null or missing.
 
@@ -154,7 +168,11 @@ class Batch(Protocol):
         """
 
     def records(self) -> list[bytes]:
-        """Each row as one JSON object on one line: the currency between formats. Numbers keep their text."""
+        """Each row as one JSON value on one line: the currency between formats. Numbers keep their text.
+
+        An object, but for JSON records of another kind, which only JSON can hold
+        (:attr:`ReadRequest.objects`).
+        """
 
 
 class BatchReader(Protocol):
@@ -188,7 +206,7 @@ class PartEncoder(Protocol):
         """Bytes of a batch that was read by the same format: what nobody replaced comes out as it came."""
 
     def convert(self, records: Sequence[bytes], first: int) -> Iterable[bytes]:
-        """Bytes of rows that another format read, as JSON objects.
+        """Bytes of rows that another format read, as :meth:`Batch.records` gives them.
 
         :param first: number in the chunk of the first of them, for messages.
         :raises RowInvalid: a row does not fit the columns or types that the plan pinned.
@@ -244,6 +262,10 @@ class Format(Protocol):
     @property
     def compresses_itself(self) -> bool:
         """Whether ``gzip`` and ``zstd`` are codecs inside the file, rather than of the whole (Parquet)."""
+
+    @property
+    def needs_objects(self) -> bool:
+        """Whether rows of another format must be objects, each key once: what is not JSON has columns."""
 
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """Look at the head of a source (or its footer), with few bounded reads.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from chunkwise.core.protect.batching import ColumnValues, protect_columns
@@ -36,6 +37,18 @@ class Rows(Protocol):
         """Put other values in their places."""
 
 
+def row_number(batch: Rows, position: int) -> int:
+    """The number in the chunk of a row of a batch, those counted that were left out.
+
+    :param position: of the row among the good ones.
+    """
+    number = batch.first + position
+    for left_out in sorted(item.row for item in batch.bad):
+        if left_out <= number:
+            number += 1
+    return number
+
+
 def apply(batch: Rows, columns: Mapping[str, ColumnRule], protector: Protector) -> None:
     """Put what the protector gives in the place of the values of some columns.
 
@@ -56,13 +69,6 @@ def apply(batch: Rows, columns: Mapping[str, ColumnRule], protector: Protector) 
         for name, rule in columns.items()
     )
 
-    def row_number(position: int) -> int:
-        number = batch.first + position
-        for left_out in sorted(item.row for item in batch.bad):
-            if left_out <= number:
-                number += 1
-        return number
-
-    for name, values in zip(columns, protect_columns(wanted, protector, row_number)):
+    for name, values in zip(columns, protect_columns(wanted, protector, partial(row_number, batch))):
         if values is not None:
             batch.replace(name, values)

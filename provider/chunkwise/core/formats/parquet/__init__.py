@@ -58,6 +58,7 @@ class Parquet:
     unit: Unit = "rows"
     content_type = "application/vnd.apache.parquet"
     compresses_itself = True
+    needs_objects = True
 
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """See :class:`~chunkwise.core.formats.model.Format`; reads the footer only."""

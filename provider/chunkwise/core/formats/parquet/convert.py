@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chunkwise.core.errors import ConfigError, RowInvalid
+from chunkwise.core.formats.json_check import refusal
 from chunkwise.core.formats.model import Batch, BatchReader, Layout
 from chunkwise.core.formats.parquet.metadata import pack_head, parse_footer
 from chunkwise.core.formats.parquet.types import type_named
@@ -183,15 +184,12 @@ class ConvertingEncoder:
         for number, record in enumerate(records, first):
             try:
                 row = self._decode(record)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise RowInvalid(
-                    f"row {number} is no JSON object, or has a text that cannot be UTF-8 (a lone"
-                    " surrogate): it cannot become a row of Parquet"
-                ) from None
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                raise RowInvalid(f"row {number} of the chunk {refusal(record)}") from None
             if not row.keys() <= self._known:
                 unknown = sorted(row.keys() - self._known)
                 raise RowInvalid(
-                    f"row {number} has columns that the plan does not know:"
+                    f"row {number} of the chunk has columns that the plan does not know:"
                     f" {', '.join(map(repr, unknown[:10]))}; give their types in the option schema"
                 )
             rows.append(row)
@@ -251,7 +249,9 @@ class _Column:
         return pa.array(found, self._kind)
 
     def _invalid(self, number: int, reason: str) -> RowInvalid:
-        return RowInvalid(f"row {number}: the value of column {self.name!r} does not fit: {reason}")
+        return RowInvalid(
+            f"row {number} of the chunk: the value of column {self.name!r} does not fit: {reason}"
+        )
 
 
 def _is_large(value: float | None) -> bool:
@@ -285,7 +285,7 @@ def _reader(kind: pa.DataType) -> Callable[[bytes], Any]:
         return _decimal
     if pa.types.is_boolean(kind):
         return _boolean
-    return lambda text: _value(json.loads(text, parse_float=Decimal), kind)
+    return lambda text: _value(json.loads(text, parse_float=Decimal, object_pairs_hook=_members), kind)
 
 
 def _text(text: bytes) -> str:
@@ -369,6 +369,14 @@ def _boolean(text: bytes) -> bool | None:
     if word not in ("true", "false"):
         raise _Misfit("it is neither true nor false")
     return word == "true"
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Of two equal keys one value would be lost."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _Misfit("an object in it has a key twice; pin the column as json, which keeps its text")
+    return members
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:

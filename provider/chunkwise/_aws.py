@@ -5,7 +5,7 @@ Amazon calls ``AwsBaseOperator`` internal. It has been stable since 2023; a chan
 
 from __future__ import annotations
 
-from airflow.providers.amazon.aws.hooks.lambda_function import LambdaHook
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -14,10 +14,10 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 __all__ = [
     "BASE_AWS_CONSOLE_LINK",
+    "AwsBaseHook",
     "AwsBaseOperator",
     "AwsBaseSensor",
     "BaseAwsLink",
-    "LambdaHook",
     "S3Hook",
     "aws_template_fields",
 ]

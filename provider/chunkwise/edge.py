@@ -10,7 +10,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.sdk import Asset, AssetAlias
 
-from chunkwise._aws import LambdaHook
+from chunkwise._aws import AwsBaseHook
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.errors import ChunkwiseError, ConfigError
 
@@ -71,7 +71,16 @@ def lambda_client(plan: Plan | None, aws: Mapping[str, Any]) -> Any:
     own = aws.get("config")
     if own:
         config = config.merge(own if isinstance(own, Config) else Config(**own))
-    return LambdaHook(**{**aws, "config": config}).conn
+    return aws_client("lambda", {**aws, "config": config})
+
+
+def aws_client(service: str, aws: Mapping[str, Any]) -> Any:
+    """A boto3 client with the connection of a task.
+
+    :param service: e.g. ``"lambda"``.
+    :param aws: arguments of an AWS hook.
+    """
+    return AwsBaseHook(**aws, client_type=service).conn
 
 
 def publish_receipt(context: Any, outlets: Sequence[Any], receipt: dict[str, Any]) -> None:

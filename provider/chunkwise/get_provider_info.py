@@ -34,7 +34,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "Chunkwise", "python-modules": ["chunkwise.sensors.dispatch"]},
         ],
         "triggers": [
-            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.triggers.dispatch"]},
+            {
+                "integration-name": "Chunkwise",
+                "python-modules": ["chunkwise.triggers.dispatch", "chunkwise.triggers.lambda_chunks"],
+            },
         ],
         "transfers": [
             {

@@ -25,7 +25,7 @@ from chunkwise.core.dispatch.model import Cancelled, Failed, Invoked, Limit, Pla
 from chunkwise.core.dispatch.rounds import Decision, Rounds
 from chunkwise.core.dispatch.watch import Patience, States
 from chunkwise.core.errors import FunctionFailed, InvokeFailed
-from chunkwise.core.storage.failures import CALL_ERRORS
+from chunkwise.core.storage.failures import CALL_ERRORS, code_of
 
 log = logging.getLogger(__name__)
 
@@ -165,19 +165,12 @@ class GroupDriver:
             for task in self._answers:
                 task.cancel()
 
-    async def cancel(self, by: str) -> None:
-        """Tell the processors of the group to end, and stop what can be stopped."""
-        staging = self._watch.states.staging
-        mark = Cancelled(by=by, cancelled_at=_now(), group=self._group)
-        await self._watch.states.put_new(staging.cancelled_key(self._group), mark)
+    @property
+    def executions(self) -> list[str]:
+        """ARNs of the durable executions that may be running."""
         board = self._watch.board
-        for (chunk, _), execution in self._executions.items():
-            if board.state(chunk) not in ("invoked", "running"):
-                continue
-            try:
-                await self._client.stop_durable_execution(DurableExecutionArn=execution)
-            except CALL_ERRORS as error:
-                log.warning("%s", refused(error, self._function.name, chunk))
+        running = ("invoked", "running")
+        return [arn for (chunk, _), arn in self._executions.items() if board.state(chunk) in running]
 
     # --- a round --------------------------------------------------------------------------------------------
 
@@ -335,6 +328,24 @@ class GroupDriver:
             request_id=request_id,
             partition=meta.partition,
         )
+
+
+async def cancel_group(
+    states: States, client: Any, group: int, *, by: str, executions: Iterable[str] = ()
+) -> None:
+    """Tell the processors of a group to end, and stop what can be stopped.
+
+    :param client: aiobotocore Lambda client.
+    :param by: who did it, for whoever finds the mark.
+    :param executions: ARNs of durable executions.
+    """
+    mark = Cancelled(by=by, cancelled_at=_now(), group=group)
+    await states.put_new(states.staging.cancelled_key(group), mark)
+    for arn in executions:
+        try:
+            await client.stop_durable_execution(DurableExecutionArn=arn)
+        except CALL_ERRORS as error:
+            log.warning("a durable execution of group %d was not stopped: %s", group, code_of(error))
 
 
 async def _all(work: Iterable[Awaitable[None]]) -> None:

@@ -96,21 +96,25 @@ def trip(
     target = PARQUET.target(layout, {}, native=True)
     parts = []
     for number, (start, end) in enumerate(pairwise(positions)):
-        reader = PARQUET.read(source, layout, span(start, end), ReadRequest(columns=columns, **request))
+        asked = ReadRequest(columns=columns, native=True, **request)
+        reader = PARQUET.read(source, PARQUET.narrow(layout, span(start, end)), span(start, end), asked)
         encoder = PARQUET.encoder(target)
-        out, rows = bytearray(), 0
+        out = bytearray()
+        seen: dict[str, int] = dict.fromkeys(columns or ("",), 0)
         for batch in reader:
-            assert batch.first == rows
-            rows += batch.rows
-            for column in columns if batch.rows else ():
+            names = batch.columns if batch.columns is not None else columns or ("",)
+            for column in names:
+                assert batch.first == seen[column]
+                seen[column] += batch.rows
+            for column in names if columns and batch.rows else ():
                 batch.replace(column, [change(value) for value in batch.values(column)])
             for piece in encoder.native(batch):
                 out += piece
         for piece in encoder.finish(reader):
             out += piece
         assert (reader.start.position, reader.end.position) == (start, end)
-        assert reader.rows == rows == end - start
-        parts.append(part(number, bytes(out), rows, encoder.notes()))
+        assert {reader.rows, *seen.values()} == {end - start}
+        parts.append(part(number, bytes(out), reader.rows, encoder.notes()))
     segments = list(PARQUET.join(target, parts, source))
     through = sum(segment.size for segment in segments if isinstance(segment, Literal))
     return Trip(data=assembled(segments), parts=parts, positions=positions, through=through)

@@ -60,18 +60,27 @@ class ParquetBatch:
     """Rows of one stretch of a row group.
 
     :param stretch: it.
-    :param table: the columns that were asked for.
+    :param table: the columns that were asked for, ``None``: none was.
+    :param field: the column of the table, where it has one of several that come one after the other.
     :param rows: in the batch.
     :param first: number in the chunk of the first row.
-    :param last: whether the stretch ends with this batch.
+    :param last: whether it is the last batch of the stretch.
     """
 
     bad: Sequence[BadRow] = ()
 
     def __init__(
-        self, stretch: Stretch, table: pa.Table | None, rows: int, first: int, *, last: bool
+        self,
+        stretch: Stretch,
+        table: pa.Table | None,
+        field: Field | None,
+        rows: int,
+        first: int,
+        *,
+        last: bool,
     ) -> None:
         self.stretch = stretch
+        self.field = field
         self.rows = rows
         self.first = first
         self.last = last
@@ -81,9 +90,9 @@ class ParquetBatch:
         self.changed: set[str] = set()
 
     @property
-    def decoded(self) -> bool:
-        """Whether columns were asked for."""
-        return self._table is not None
+    def columns(self) -> Sequence[str] | None:
+        """See :class:`~chunkwise.core.formats.model.Batch`."""
+        return None if self.field is None else (self.field.name,)
 
     @property
     def table(self) -> pa.Table:

@@ -37,8 +37,6 @@ from chunkwise.core.units import MiB
 _CODECS: Final = {
     0: "none", 1: "snappy", 2: "gzip", 3: "snappy", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"
 }  # fmt: skip
-#: UNCOMPRESSED, SNAPPY, LZO and the two LZ4
-_WEAK: Final = frozenset({0, 1, 3, 5, 7})
 _DICTIONARY_ENCODINGS: Final = frozenset({2, 8})
 _DATA_PAGE_V2: Final = 3
 _INT96: Final = 3
@@ -65,34 +63,6 @@ class Way:
     paths: tuple[str, ...]
 
 
-class Held:
-    """Pages that wait for their row group; compressed once more where their own codec is a weak one.
-
-    :param data: the pages.
-    :param pack: whether to compress them.
-    """
-
-    def __init__(self, data: memoryview, *, pack: bool) -> None:
-        self._length = len(data)
-        self._packed = pack and self._length > 0
-        self._data: bytes = (
-            pa.compress(pa.py_buffer(data), codec="zstd", asbytes=True) if self._packed else bytes(data)
-        )
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory."""
-        return len(self._data)
-
-    def blocks(self) -> Iterator[bytes]:
-        """The pages in blocks."""
-        data = memoryview(self._data)
-        if self._packed:
-            data = memoryview(pa.decompress(self._data, self._length, codec="zstd"))
-        for position in range(0, self._length, _BLOCK):
-            yield bytes(data[position : position + _BLOCK])
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Go:
     """What one go of a writer gave, leaf by leaf.
@@ -104,7 +74,7 @@ class _Go:
     """
 
     rows: int
-    pages: list[Held | None]
+    pages: list[memoryview | None]
     chunks: list[Struct]
     indexes: list[Index]
 
@@ -118,14 +88,14 @@ class Encoded:
     :param index: column index and offset index, the same.
     """
 
-    pages: Sequence[Held]
+    pages: Sequence[memoryview]
     chunk: Struct
     index: Index
 
     def blocks(self) -> Iterator[bytes]:
         """The bytes in blocks."""
-        for held in self.pages:
-            yield from held.blocks()
+        for page in self.pages:
+            yield from _in_blocks(page)
 
 
 def way_of(head: Struct, field: Field) -> Way | None:
@@ -200,8 +170,6 @@ class ColumnWriter:
         self._compact_bytes = 0
         self._rows = 0
         self._goes: list[_Go] = []
-        # What Chunkwise holds longest are tokens: of hexadecimal ones half remains.
-        self._pack = all(get(meta, Meta.CODEC) in _WEAK for meta in metas)
 
     def write(self, column: pa.ChunkedArray) -> None:
         """More rows of the column."""
@@ -214,18 +182,12 @@ class ColumnWriter:
             if not self._repeats or self._compact_bytes >= _WAITING:
                 self._flush()
 
-    @property
-    def held(self) -> int:
-        """Bytes of memory that wait here."""
-        pages = sum(held.size for go in self._goes for held in go.pages if held is not None)
-        return self._raw_bytes + self._compact_bytes + pages
-
     def drain(self) -> Iterator[bytes]:
-        """The pages so far of a column of one leaf; they are not held any more."""
+        """The pages so far of the first leaf; they are not held any more."""
         for go in self._goes:
-            held, go.pages[0] = go.pages[0], None
-            if held is not None:
-                yield from held.blocks()
+            data, go.pages[0] = go.pages[0], None
+            if data is not None:
+                yield from _in_blocks(data)
 
     def close(self) -> list[Encoded]:
         """The column chunks, one per leaf."""
@@ -273,7 +235,7 @@ class ColumnWriter:
         self._goes.append(
             _Go(
                 rows=self._rows,
-                pages=[Held(data[start:end], pack=self._pack) for start, end in ranges],
+                pages=[data[start:end] for start, end in ranges],
                 chunks=written,
                 indexes=[
                     (
@@ -306,13 +268,18 @@ class ColumnWriter:
         merged[Chunk.META] = (thrift.STRUCT, meta)
         indexes = [go.indexes[number] for go in self._goes]
         return Encoded(
-            pages=[held for go in self._goes if (held := go.pages[number]) is not None],
+            pages=[data for go in self._goes if (data := go.pages[number]) is not None],
             chunk=merged,
             index=(
                 merge_column_indexes([column for column, _ in indexes]),
                 merge_offset_indexes([offset for _, offset in indexes], deltas, before),
             ),
         )
+
+
+def _in_blocks(data: memoryview) -> Iterator[bytes]:
+    for position in range(0, len(data), _BLOCK):
+        yield bytes(data[position : position + _BLOCK])
 
 
 def _index(data: memoryview, chunk: Struct, offset: int, length: int) -> bytes | None:

@@ -30,8 +30,8 @@ _GROWTH: Final = 16
 #: bytes by which a value and its successor as Python texts are larger than it is in Arrow
 _TEXT_OVERHEAD: Final = 100
 _INDEX_WINDOW: Final = 128 * KiB
-#: compressed bytes of one column in one row group that is written anew: as much stays in memory
-_COLUMN_BOUND: Final = 32 * MiB
+#: compressed bytes of a column in one row group that is written anew, as far as they wait in memory
+_WAITING_BOUND: Final = 32 * MiB
 
 
 class Indexes:
@@ -85,35 +85,15 @@ class Stretch:
         self.end = end
         self.blocks = blocks
         self.indexes = indexes
-        self._streams: dict[int, Streams] = {}
 
     @property
     def whole(self) -> bool:
         """Whether these are all rows of the row group."""
         return self.start == 0 and self.end == get(self.group, Group.ROWS)
 
-    def streams(self, fields: Sequence[Field], side_by_side: int | None = None) -> Streams:
-        """The values of some columns, from the first row on.
-
-        :param side_by_side: columns that are read at the same time; default: these.
-        """
-        return Streams(self, fields, side_by_side or len(fields))
-
-    def rest(self, field: Field) -> Streams:
-        """The values of one column that nobody took yet."""
-        if field.first not in self._streams:
-            self._streams[field.first] = self.streams([field], len(self.fields))
-        return self._streams[field.first]
-
-    def bound(self) -> int:
-        """Rows that may be written anew as one row group."""
-        rows: int = get(self.group, Group.ROWS)
-        chunks = columns_of(self.group)
-        largest = 1
-        for field in self.fields:
-            ranges = [data_range(chunk) for chunk in chunks[field.first : field.first + len(field.leaves)]]
-            largest = max(largest, sum(end - start for start, end in ranges))
-        return max(1, rows * _COLUMN_BOUND // largest)
+    def streams(self, fields: Sequence[Field]) -> Streams:
+        """The values of some columns, from the first row on."""
+        return Streams(self, fields)
 
 
 class ParquetReader:
@@ -132,9 +112,10 @@ class ParquetReader:
         self._request = request
         self._rows = 0
         # as JSON, rows take about twice the memory
-        self._bytes = request.batch_bytes // (2 if request.records else 1)
-        self._width = 0.0
-        self._last = _FIRST_ROWS // _GROWTH
+        self._whole = request.records and not request.native
+        self._bytes = request.batch_bytes // (2 if self._whole else 1)
+        #: by number of a column's first leaf: bytes of a row, and rows of the last batch
+        self._widths: dict[int, tuple[float, int]] = {}
 
     @property
     def start(self) -> Boundary:
@@ -163,9 +144,9 @@ class ParquetReader:
         structs = group_structs(self._source, self._layout, numbers)
         head = unpack_head(self._layout.details["head"])
         fields = fields_of(head, self._source.name)
-        if self._request.records:
+        if self._whole:
             refuse_twins(fields, self._source.name)
-        wanted = [f for f in fields if self._request.records or f.name in self._request.columns]
+        wanted = [f for f in fields if self._whole or f.name in self._request.columns]
         indexes = (Indexes(self._source), Indexes(self._source))
         with Blocks(self._source) as blocks:
             kept = 0
@@ -174,18 +155,20 @@ class ParquetReader:
                 first, rows = groups.starts[number], groups.rows[number]
                 if place >= kept:
                     kept = place + self._keep(blocks, structs[place:], first, end)
-                stretch = Stretch(
-                    self._source.name,
-                    head,
-                    fields,
-                    group,
-                    groups.base.number + number,
-                    max(0, start - first),
-                    max(0, min(rows, end - first)),
-                    blocks,
-                    indexes,
-                )
-                yield from self._stretch(stretch, wanted)
+                low, high = max(0, start - first), max(0, min(rows, end - first))
+                for low_, high_ in _pieces(group, fields, low, high, native=self._request.native):
+                    stretch = Stretch(
+                        self._source.name,
+                        head,
+                        fields,
+                        group,
+                        groups.base.number + number,
+                        low_,
+                        high_,
+                        blocks,
+                        indexes,
+                    )
+                    yield from self._stretch(stretch, wanted)
 
     def _keep(self, blocks: Blocks, structs: Sequence[Struct], first: int, end: int) -> int:
         """Read small row groups that follow one another by one request; how many."""
@@ -209,35 +192,71 @@ class ParquetReader:
         return max(1, count)
 
     def _stretch(self, stretch: Stretch, wanted: Sequence[Field]) -> Iterator[ParquetBatch]:
-        left = stretch.end - stretch.start
-        if left == 0:
-            if not self._request.records:
-                yield ParquetBatch(stretch, None, 0, self._rows, last=True)
+        rows = stretch.end - stretch.start
+        native = self._request.native
+        if rows == 0:
+            if native:
+                yield ParquetBatch(stretch, None, None, 0, self._rows, last=True)
             return
         if not wanted:
-            while left:
-                rows = min(left, self._request.batch_rows)
-                left -= rows
-                yield self._batch(stretch, None, rows, left == 0)
+            step = rows if native else self._request.batch_rows
+            for done in range(0, rows, step):
+                count = min(step, rows - done)
+                first = self._rows
+                self._rows += count
+                yield ParquetBatch(stretch, None, None, count, first, last=done + count == rows)
             return
-        streams = stretch.streams(wanted)
-        while left:
-            table = streams.take(min(left, self._next_rows()))
-            self._last = table.num_rows
+        first = self._rows
+        # all columns of a batch, or all batches of a column: an encoder that writes columns one after the
+        # other would have to hold all but the first
+        turns: list[list[Field]] = [[field] for field in wanted] if native else [[*wanted]]
+        for turn in turns:
+            done = 0
+            for table in self._tables(stretch, turn):
+                last = done + table.num_rows == rows and turn is turns[-1]
+                if turn is turns[-1]:
+                    self._rows += table.num_rows
+                field = turn[0] if native else None
+                yield ParquetBatch(stretch, table, field, table.num_rows, first + done, last=last)
+                done += table.num_rows
+
+    def _tables(self, stretch: Stretch, fields: Sequence[Field]) -> Iterator[pa.Table]:
+        """Columns of all rows of a stretch, in pieces that are bounded."""
+        streams = stretch.streams(fields)
+        key = fields[0].first
+        while streams.left:
+            table = streams.take(min(streams.left, self._next_rows(key)))
             width = table.nbytes / table.num_rows + _TEXT_OVERHEAD * table.num_columns
-            self._width = max(width, self._width / 2)
-            for piece in slices(table, self._bytes):
-                left -= piece.num_rows
-                yield self._batch(stretch, piece, piece.num_rows, left == 0)
+            before, _ = self._widths.get(key, (0.0, 0))
+            self._widths[key] = max(width, before / 2), table.num_rows
+            yield from slices(table, self._bytes)
 
-    def _next_rows(self) -> int:
+    def _next_rows(self, key: int) -> int:
         """Rows of the next batch, from the width of the last ones."""
-        rows = self._last * _GROWTH
-        if self._width:
-            rows = min(rows, int(self._bytes / self._width))
-        return max(1, min(rows, self._request.batch_rows))
+        if key not in self._widths:
+            return min(_FIRST_ROWS, self._request.batch_rows)
+        width, last = self._widths[key]
+        return max(1, min(last * _GROWTH, int(self._bytes / width), self._request.batch_rows))
 
-    def _batch(self, stretch: Stretch, table: pa.Table | None, rows: int, last: bool) -> ParquetBatch:
-        batch = ParquetBatch(stretch, table, rows, self._rows, last=last)
-        self._rows += rows
-        return batch
+
+def _pieces(
+    group: Struct, fields: Sequence[Field], start: int, end: int, *, native: bool
+) -> Iterator[tuple[int, int]]:
+    """Rows of a row group that become row groups of their own.
+
+    One piece where all rows are wanted. Where some are, every column is written anew, and one of several
+    leaves has to wait in memory, but for its first leaf.
+    """
+    rows = get(group, Group.ROWS)
+    step = end - start
+    if native and step < rows:
+        chunks = columns_of(group)
+        largest = 1
+        for field in fields:
+            waiting = map(data_range, chunks[field.first + 1 : field.first + len(field.leaves)])
+            largest = max(largest, sum(stop - begin for begin, stop in waiting))
+        step = min(step, max(1, rows * _WAITING_BOUND // largest))
+    if step == 0:
+        yield start, end
+    else:
+        yield from ((low, min(low + step, end)) for low in range(start, end, step))

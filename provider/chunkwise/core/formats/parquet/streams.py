@@ -98,10 +98,9 @@ class Streams:
 
     :param stretch: the rows.
     :param fields: the columns.
-    :param side_by_side: columns that are read at the same time, for the size of blocks.
     """
 
-    def __init__(self, stretch: Stretch, fields: Sequence[Field], side_by_side: int) -> None:
+    def __init__(self, stretch: Stretch, fields: Sequence[Field]) -> None:
         head, group, blocks = stretch.head, stretch.group, stretch.blocks
         place = f"{stretch.name}, row group {stretch.number}"
         if stretch.whole:
@@ -110,7 +109,7 @@ class Streams:
             found = [
                 images.part(head, group, field, stretch.start, stretch.end, blocks, place) for field in fields
             ]
-        columns = max(side_by_side, sum(image.leaves for image in found))
+        columns = sum(image.leaves for image in found)
         self._streams = [Stream(image, blocks, columns, place) for image in found]
         self.left = stretch.end - stretch.start
 

@@ -116,7 +116,7 @@ def test_every_module_of_the_adapters_is_named() -> None:
     info = get_provider_info()
     package = REPOSITORY / "provider" / "chunkwise"
     for kind in ("transfers", "operators", "sensors", "triggers"):
-        there = {f"chunkwise.{kind}.{file.stem}" for file in (package / kind).glob("[a-z]*.py")}
+        there = {f"chunkwise.{kind}.{file.stem}" for file in (package / kind).glob("[a-z]*")}
         assert there <= set(modules({kind: info.get(kind, [])}))
 
 

@@ -1,16 +1,5 @@
-"""``aws_default`` leads to the bucket of the test."""
+"""Tasks reach the bucket of the test by their default connection."""
 
-import pytest
+from tests.support.aws_default import aws_default
 
-from tests.support.dispatch import use
-from tests.support.s3 import S3
-
-
-@pytest.fixture(autouse=True)
-def aws_default(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To moto, through the fault proxy where the test has one."""
-    if "faults" in request.fixturenames:
-        use(monkeypatch, request.getfixturevalue("faults").endpoint)
-    elif "s3" in request.fixturenames:
-        s3: S3 = request.getfixturevalue("s3")
-        use(monkeypatch, s3.endpoint)
+__all__ = ["aws_default"]

@@ -11,10 +11,10 @@ from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, S3Hook, aws_template_fields
 from chunkwise.core.dispatch.board import Board, snapshot
-from chunkwise.core.dispatch.places import staging_of
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ChunkFailed
 from chunkwise.edge import permanent_fails_at_once
+from chunkwise.staged import STAGED, Staged
 from chunkwise.triggers.dispatch import DispatchPartsTrigger
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NAMED = 5
 
 
-class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
+class DispatchPartsSensor(Staged, AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
     """Wait until every chunk of a dispatch has reported, wherever the chunks are processed.
 
     A poll is one LIST per 1,000 chunks (at ten seconds and $0.005 for 1,000 LISTs: 4 cents a day), and one
@@ -54,9 +54,7 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
     """
 
     aws_hook_class = S3Hook
-    template_fields: Sequence[str] = aws_template_fields(
-        "s3_bucket", "s3_key", "staging_uri", "staging_extra_args"
-    )
+    template_fields: Sequence[str] = aws_template_fields(*STAGED)
     ui_color = "#e3f2ec"
 
     def __init__(
@@ -157,19 +155,6 @@ class DispatchPartsSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazo
             if status == "failed":
                 raise _failure(staging, board)
         raise AirflowFailException(f"the trigger's event has an unknown status {status!r}")
-
-    def staging(self) -> Staging:
-        """The staging directory.
-
-        :raises ConfigError: the parameters do not say where it is.
-        """
-        return staging_of(
-            self.hook.conn,
-            s3_bucket=self.s3_bucket,
-            s3_key=self.s3_key,
-            staging_uri=self.staging_uri,
-            extra_args=self.staging_extra_args,
-        )
 
 
 def _failure(staging: Staging, board: Board) -> ChunkFailed:

@@ -1,0 +1,147 @@
+"""Chunks in Lambda functions: what a task does before and after its trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from chunkwise.core.dispatch.autopsy import LOOKED_AT, why
+from chunkwise.core.dispatch.cancel import go_on
+from chunkwise.core.dispatch.functions import Invocation, describe
+from chunkwise.core.dispatch.process import GroupReceipt
+from chunkwise.core.dispatch.staging import Staging, parse_state
+from chunkwise.core.errors import ChunkFailed, ConfigError, InvokeFailed
+from chunkwise.edge import aws_client
+from chunkwise.triggers.lambda_chunks import LambdaChunksTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+def prepare(
+    staging: Staging,
+    group: int,
+    run: str,
+    *,
+    function_name: str | None,
+    qualifier: str | None,
+    invocation: Invocation | None,
+    aws: Mapping[str, Any],
+    **options: Any,
+) -> LambdaChunksTrigger:
+    """Ask Lambda about the function, take a cancellation back, and make the trigger that does the rest.
+
+    :param aws: arguments of an AWS hook.
+    :param options: further parameters of the trigger.
+    :raises ConfigError: no function is named, or it cannot be invoked as asked.
+    :raises InvokeFailed: there is no such function.
+    """
+    if not function_name:
+        raise ConfigError("compute='lambda' needs function_name: the function that runs the processor")
+    function = describe(aws_client("lambda", aws), function_name, qualifier or None)
+    if invocation == "durable" and not function.durable:
+        raise ConfigError(
+            f"invocation='durable': Lambda function {function_name!r} has no durable configuration; create it"
+            " with one, or leave invocation out"
+        )
+    if function.durable and not function.qualifier:
+        raise ConfigError(
+            f"Lambda function {function_name!r} is durable, and such functions are invoked by a version or an"
+            " alias: give qualifier"
+        )
+    if function.durable and invocation == "request_response":
+        raise ConfigError(
+            f"Lambda function {function_name!r} is durable: leave invocation='request_response' out"
+        )
+    go_on(staging, group=group)
+    return LambdaChunksTrigger(
+        bucket=staging.bucket,
+        prefix=staging.prefix,
+        extra_args=staging.extra_args,
+        group=group,
+        run=run,
+        function=asdict(function),
+        invocation=invocation or ("durable" if function.durable else "event"),
+        aws_conn_id=aws["aws_conn_id"],
+        region_name=aws["region_name"],
+        verify=aws["verify"],
+        botocore_config=aws["config"],
+        **options,
+    )
+
+
+def drive_here(trigger: LambdaChunksTrigger) -> dict[str, Any]:
+    """What the trigger does, in this process: its event."""
+
+    async def first() -> dict[str, Any]:
+        async for event in trigger.run():
+            payload: dict[str, Any] = event.payload
+            return payload
+        raise AssertionError  # pragma: no cover
+
+    return asyncio.run(first())
+
+
+def finish(
+    staging: Staging,
+    event: Mapping[str, Any],
+    *,
+    group: int,
+    run: str,
+    function_name: str,
+    aws: Mapping[str, Any],
+    seconds: float,
+) -> GroupReceipt:
+    """The counts of a group, or the error that it ended with.
+
+    :raises ChunkFailed: chunks failed, or are lost; names the first ones and why.
+    :raises InvokeFailed: the function cannot be invoked.
+    """
+    status = event.get("status")
+    if status == "refused":
+        raise InvokeFailed(str(event.get("message")), transient=bool(event.get("transient")))
+    plan = staging.load()
+    if status == "failed":
+        given_up = list(event.get("given_up", ()))
+        function = describe(aws_client("lambda", aws), function_name)
+        logs = aws_client("logs", aws)
+        region = logs.meta.region_name
+        errors = why(staging, given_up, function, region=region, logs=logs)
+        more = f"; and {len(given_up) - LOOKED_AT} more" if len(given_up) > LOOKED_AT else ""
+        raise ChunkFailed(
+            f"{len(given_up)} of {len(plan.members(group))} chunks of group {group} in {staging.uri} failed:"
+            f" {'; '.join(f'{type(error).__name__}: {error}' for error in errors)}{more}",
+            transient=all(error.transient for error in errors),
+        )
+    if status != "done":
+        raise AirflowFailException(f"the trigger's event has an unknown status {status!r}")
+    members = plan.members(group)
+    records = [found[0] for found in staging.done(members).values()]
+    mine = [record for record in records if record.attempt.rpartition("-")[0] == run]
+    states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
+    doubtful = {state.chunk for state in states if state is not None and state.kind == "doubtful"}
+    return GroupReceipt(
+        group=group,
+        chunks=len(members) - (len(records) - len(mine)),
+        done_before=len(records) - len(mine),
+        doubtful=len(doubtful.intersection(members) - {record.chunk for record in records}),
+        rows_in=sum(record.rows_in for record in mine),
+        rows_out=sum(record.rows_out for record in mine),
+        rejected=sum(record.rejected for record in mine),
+        bytes_in=sum(record.bytes_in for record in mine),
+        bytes_out=sum(record.bytes_out for record in mine),
+        seconds=round(seconds, 3),
+        peak_rss=max((record.peak_rss for record in mine), default=0),
+    )
+
+
+def run_name(context: Context) -> str:
+    """Name of the attempts of one try of one task: the same one for whoever drives that try."""
+    ti = context["ti"]
+    parts = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), str(ti.try_number))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]

@@ -1,0 +1,1 @@
+"""What S3 says about objects that have arrived."""

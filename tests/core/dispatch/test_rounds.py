@@ -60,10 +60,14 @@ def test_whoever_starts_again_invokes_what_only_the_mark_tells_of_under_the_same
     assert rounds(recall=True).decide(board).again == [(0, "r-1"), (2, "r-1")]
 
 
-def test_another_runs_attempts_are_waited_for_and_not_invoked_again():
+def test_another_runs_attempts_are_waited_for_and_get_no_rivals():
+    """What only its mark tells of is invoked again, by its own name, for nobody may have come to do so."""
     board = board_of("0000.older-1.invoked", "0002.older-3.started", "0004.json")
-    decision = rounds().decide(board)
-    assert (decision.again, decision.due, decision.in_flight) == ([], [], 2)
+    group = rounds()
+    decision = group.decide(board)
+    assert (decision.again, decision.due, decision.in_flight) == ([(0, "older-1")], [], 2)
+    group.handed(0, "older-1")
+    assert group.decide(board).again == []
 
 
 def test_a_failure_of_another_run_is_tried_again():

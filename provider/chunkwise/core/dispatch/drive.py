@@ -148,6 +148,7 @@ class GroupDriver:
         self._invocation = invocation
         self._group = group
         self._poll = poll_seconds
+        self._made = asyncio.get_running_loop().time()
         self._patience = patience
         self._rounds = Rounds(watch.plan, group, run, attempts=attempts, recall=invocation == "durable")
         self._executions: dict[tuple[int, str], str] = {}
@@ -176,7 +177,9 @@ class GroupDriver:
 
     async def _round(self) -> Outcome | None:
         try:
-            await self._watch.look(self._poll)
+            # what others did before this driver was made must be seen
+            age = asyncio.get_running_loop().time() - self._made
+            await self._watch.look(min(self._poll, age))
             decision = self._rounds.decide(self._watch.board)
             while decision.unknown:
                 await _all(self._learn(chunk, attempt) for chunk, attempt in decision.unknown)

@@ -35,7 +35,7 @@ class Decision:
 class Rounds:
     """The attempts of one run at one group.
 
-    Attempts are named ``{run}-{number}``. Those of earlier runs count as long as they may still report; what
+    Attempts are named ``{run}-{number}``. Those of other runs count as long as they may still report; what
     failed in an earlier run is tried again.
 
     :param plan: of the dispatch.
@@ -69,8 +69,7 @@ class Rounds:
                 decision.in_flight += 1  # the listing is older than the mark
             elif state in ("invoked", "running"):
                 decision.in_flight += 1
-                forgotten = latest in own and handed != latest
-                if latest is not None and forgotten and (state == "invoked" or self._recall):
+                if latest is not None and handed != latest and (state == "invoked" or self._recall):
                     decision.again.append((chunk, latest))
             elif latest in own and state == "doubtful":
                 continue  # reported: the merge finds out

@@ -1,0 +1,344 @@
+"""Groups of a dispatch, driven through functions that may die, come twice, or be refused."""
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from aiobotocore.session import get_session
+
+from chunkwise.core.dispatch import drive
+from chunkwise.core.dispatch.board import Board
+from chunkwise.core.dispatch.drive import GroupDriver, Outcome, Watch, cancel_group
+from chunkwise.core.dispatch.functions import Function, Invocation
+from chunkwise.core.dispatch.limit import set_limit
+from chunkwise.core.dispatch.model import Failed
+from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.dispatch.watch import Patience, States
+from tests.core.dispatch.driver import Job
+from tests.support.functions import Died, Functions, refusal
+
+DATA = b"".join(b'{"id":%d,"text":"%s"}\n' % (number, b"x" * 80) for number in range(120))
+SMALL = DATA[:1800]
+FUNCTION = Function(name="processor", timeout_seconds=30, memory_mb=512, log_group="/aws/lambda/processor")
+
+
+@pytest.fixture
+def job(s3):
+    s3.put("big.jsonl", DATA)
+    job = Job(s3, "big.jsonl", chunk_bytes=1000, groups=3)
+    job.plan()
+    return job
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    monkeypatch.setattr(drive, "_FIRST_WAIT", 0.01)
+
+
+class Setup:
+    """What the drivers of one triggerer share."""
+
+    def __init__(self, watch: Watch, functions: Functions, calls: Counter[str]) -> None:
+        self.watch = watch
+        self.functions = functions
+        self.calls = calls
+
+    def driver(
+        self, group: int, run: str = "run", *, invocation: Invocation = "event", attempts: int = 3
+    ) -> GroupDriver:
+        return GroupDriver(
+            self.watch,
+            self.functions,
+            FUNCTION,
+            invocation,
+            group=group,
+            run=run,
+            attempts=attempts,
+            poll_seconds=0.05,
+            patience=Patience("here"),
+        )
+
+
+@asynccontextmanager
+async def setup(job: Job, functions: Functions, *, limit: int = 100, queue_seconds: float = 600.0):
+    create = get_session().create_client(
+        "s3",
+        endpoint_url=job.s3.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    async with create as client:
+        calls: Counter[str] = Counter()
+        client.meta.events.register(
+            "before-call.s3", lambda model, **_: calls.update([model.name]), unique_id="count"
+        )
+        staging = Staging(client, job.staging.bucket, job.staging.prefix)
+        states = States(client, staging)
+        plan = await states.plan()
+        assert plan is not None
+        board = Board(plan, deadline_seconds=600, queue_seconds=queue_seconds)
+        yield Setup(Watch(states, board, plan, limit), functions, calls)
+        for task in functions.tasks:
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def run(
+    job: Job, functions: Functions, *, groups: list[int] | None = None, meanwhile=None, **options
+) -> list[Outcome]:
+    """Drive groups to their end, by default all."""
+    of_driver = {name: options.pop(name) for name in ("invocation", "attempts") if name in options}
+
+    async def both() -> list[Outcome]:
+        async with setup(job, functions, **options) as found:
+            drivers = [found.driver(group, **of_driver) for group in groups or range(3)]
+            work = asyncio.gather(*(driver.run() for driver in drivers))
+            if meanwhile is not None:
+                await meanwhile(found)
+            return await asyncio.wait_for(work, 60)
+
+    return asyncio.run(both())
+
+
+def finished(job: Job) -> bool:
+    job.merge()
+    return job.output == DATA
+
+
+def test_every_chunk_is_handed_over_once_and_the_output_is_right(job):
+    functions = Functions(job.staging)
+    assert [outcome.status for outcome in run(job, functions)] == ["done"] * 3
+    chunks = job.staging.load().chunks
+    assert sorted(functions.invoked) == [(chunk, "run-1") for chunk in range(chunks)]
+    assert not [key for key in job.staged() if key.endswith((".invoked", ".started"))]
+    assert finished(job)
+
+
+def test_the_groups_of_a_triggerer_share_one_listing_per_poll(job):
+    functions = Functions(job.staging, seconds=0.3)
+    calls: Counter[str] = Counter()
+
+    async def keep(found: Setup) -> None:
+        nonlocal calls
+        calls = found.calls
+
+    run(job, functions, meanwhile=keep)
+    chunks = job.staging.load().chunks
+    assert calls["PutObject"] == chunks
+    assert calls["GetObject"] == 1, "the plan; a done record is not read"
+    # some ten polls of 0.05 s, and not three times as many
+    assert calls["ListObjectsV2"] < 20
+
+
+def test_invocations_that_are_delivered_twice_count_once(job):
+    functions = Functions(job.staging, copies=2)
+    run(job, functions)
+    assert len(functions.invoked) == job.staging.load().chunks
+    assert finished(job)
+
+
+@pytest.mark.parametrize("code", [("TooManyRequestsException", 429), ("ServiceException", 500)])
+def test_throttled_invocations_wait_and_are_no_attempts(job, code):
+    functions = Functions(job.staging, refuse=[refusal(*code) for _ in range(7)])
+    assert {outcome.status for outcome in run(job, functions)} == {"done"}
+    assert {attempt for _, attempt in functions.invoked} == {"run-1"}
+    assert finished(job)
+
+
+def test_a_function_that_is_not_there_is_refused_and_leaves_no_mark(job):
+    functions = Functions(job.staging, refuse=[refusal("ResourceNotFoundException", 404) for _ in range(99)])
+    (outcome,) = run(job, functions, groups=[1])
+    assert (outcome.status, outcome.transient) == ("refused", False)
+    assert "processor" in outcome.message
+    assert not [key for key in job.staged() if "/done/" in key]
+    run(job, Functions(job.staging))
+    assert finished(job)
+
+
+def test_a_function_that_dies_is_invoked_again_as_a_new_attempt(job):
+    deaths = Counter()
+
+    def die_once(chunk: int, attempt: str) -> None:
+        if chunk == 4 and attempt == "run-1":
+            deaths[chunk] += 1
+            raise Died({})
+
+    functions = Functions(job.staging, before=die_once)
+    assert {outcome.status for outcome in run(job, functions, queue_seconds=1.0)} == {"done"}
+    assert deaths == {4: 1}
+    assert (4, "run-2") in functions.invoked
+    assert finished(job)
+
+
+def test_attempts_are_limited_and_the_other_chunks_are_done_all_the_same(job):
+    def die(chunk: int, attempt: str) -> None:
+        if chunk == 4:
+            raise Died({})
+
+    functions = Functions(job.staging, before=die)
+    outcomes = run(job, functions, queue_seconds=1.0, attempts=2)
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].given_up == (4,)
+    assert functions.invoked.count((4, "run-2")) == 1
+    assert sum(functions.processed.values()) == job.staging.load().chunks - 1
+
+
+def test_a_failure_that_does_not_pass_is_not_tried_again(s3):
+    lines = DATA.splitlines(keepends=True)
+    lines[60] = b"{\n"
+    s3.put("big.jsonl", b"".join(lines))
+    job = Job(s3, "big.jsonl", chunk_bytes=1000, groups=3, mode="exact", output_format="csv")
+    job.plan()
+    functions = Functions(job.staging)
+    outcomes = run(job, functions)
+    assert sorted(outcome.status for outcome in outcomes) == ["done", "done", "failed"]
+    assert sum(len(outcome.given_up) for outcome in outcomes) == 1
+    assert {attempt for _, attempt in functions.invoked} == {"run-1"}
+
+
+@pytest.mark.parametrize("invocation", ["event", "request_response"])
+def test_the_limit_of_the_dispatch_holds_over_all_groups(job, invocation):
+    functions = Functions(job.staging, seconds=0.02)
+    run(job, functions, limit=2, invocation=invocation)
+    assert functions.most <= 2
+    assert finished(job)
+
+
+def test_the_limit_can_be_changed_while_it_runs(job):
+    functions = Functions(job.staging, seconds=0.05)
+
+    async def raise_it(found: Setup) -> None:
+        await functions.wait_for(3)
+        assert functions.most == 1
+        await asyncio.to_thread(set_limit, job.staging, 4)
+        await asyncio.to_thread(set_limit, job.staging, 5)
+
+    run(job, functions, limit=1, meanwhile=raise_it)
+    assert 2 <= functions.most <= 5
+    assert finished(job)
+
+
+class Kill(BaseException):
+    """The triggerer is gone."""
+
+
+@pytest.mark.parametrize("again", ["run", "other"])
+def test_a_driver_that_is_killed_at_any_request_loses_nothing(s3, again):
+    """Whichever S3 or Lambda request it was about to send, or had just sent."""
+    s3.put("big.jsonl", SMALL)
+    point = 1
+    while killed_at(point, s3, again):
+        point += 1
+    assert point > 10
+
+
+def killed_at(point: int, s3, again: str) -> bool:
+    """Kill a driver at one point, and let another one finish; whether it came to that point."""
+    job = Job(s3, "big.jsonl", chunk_bytes=1000, groups=1)
+    job.plan("restart")
+    functions = Functions(job.staging)
+    seen = 0
+
+    def count(**_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == point:
+            raise Kill
+
+    async def killed() -> None:
+        async with setup(job, functions) as found:
+            for event in ("before-call.s3", "after-call.s3"):
+                found.watch.states._client.meta.events.register(event, count)
+            functions.on_call = count
+            with suppress(Kill):
+                await found.driver(0).run()
+            functions.on_call = None
+        async with setup(job, functions) as found:
+            outcome = await asyncio.wait_for(found.driver(0, again).run(), 30)
+            assert outcome.status == "done"
+
+    asyncio.run(killed())
+    assert set(functions.processed) == set(range(job.staging.load().chunks))
+    job.merge()
+    assert job.output == SMALL, point
+    return seen >= point
+
+
+def test_two_drivers_of_the_same_run_do_no_work_twice(job):
+    functions = Functions(job.staging, seconds=0.05)
+
+    async def both() -> None:
+        async with setup(job, functions) as one, setup(job, functions) as other:
+            drivers = [found.driver(group) for found in (one, other) for group in range(3)]
+            outcomes = await asyncio.wait_for(asyncio.gather(*(driver.run() for driver in drivers)), 60)
+            assert {outcome.status for outcome in outcomes} == {"done"}
+
+    asyncio.run(both())
+    assert {attempt for _, attempt in functions.invoked} == {"run-1"}
+    assert finished(job)
+
+
+def test_another_run_waits_for_what_the_first_one_handed_over(job):
+    functions = Functions(job.staging, seconds=0.3)
+
+    async def both() -> None:
+        async with setup(job, functions) as found:
+            first = asyncio.create_task(found.driver(0, "first").run())
+            await functions.wait_for(3)
+            first.cancel()
+            outcome = await asyncio.wait_for(found.driver(0, "second").run(), 60)
+            assert outcome.status == "done"
+
+    asyncio.run(both())
+    assert set(functions.processed.values()) == {1}
+    assert len(set(functions.invoked)) == len(functions.processed)
+
+
+def test_an_answer_that_says_how_the_function_died_leaves_a_failed_record(job):
+    def die(chunk: int, attempt: str) -> None:
+        if chunk == 4:
+            raise Died({"errorType": "Runtime.ExitError", "errorMessage": "Error: signal: killed"})
+
+    functions = Functions(job.staging, before=die)
+    outcomes = run(job, functions, invocation="request_response", groups=[1])
+    assert outcomes[0].given_up == (4,)
+    record = job.staging.get(job.staging.failed_key(4, "run-1"), Failed)
+    assert record is not None
+    assert record[0].error == "FunctionOutOfMemory"
+    assert "512 MB" in record[0].message
+
+
+def test_a_durable_execution_that_ended_without_a_report_is_noticed_and_replaced(job):
+    def die_once(chunk: int, attempt: str) -> None:
+        if chunk == 4 and attempt == "run-1":
+            functions.statuses.update(
+                {arn: "TIMED_OUT" for arn in functions._names.values() if "-0004-" in arn}
+            )
+            raise Died({})
+
+    functions = Functions(job.staging, before=die_once)
+    assert {outcome.status for outcome in run(job, functions, invocation="durable")} == {"done"}
+    assert (4, "run-2") in functions.invoked
+    assert finished(job)
+
+
+def test_cancelling_ends_late_processors_and_stops_executions_and_a_new_run_goes_on(job):
+    functions = Functions(job.staging, seconds=0.5)
+
+    async def cancelled() -> None:
+        async with setup(job, functions) as found:
+            driver = found.driver(1, invocation="durable")
+            task = asyncio.create_task(driver.run())
+            await functions.wait_for(3)
+            await found.watch.look(0)
+            task.cancel()
+            await cancel_group(found.watch.states, functions, 1, by="a test", executions=driver.executions)
+
+    asyncio.run(cancelled())
+    assert len(functions.stopped) == len(functions.invoked)
+    assert functions.processed == {}
+    job.plan("resume")
+    again = Functions(job.staging)
+    assert {outcome.status for outcome in run(job, again, queue_seconds=0.5)} == {"done"}
+    assert finished(job)

@@ -1,7 +1,7 @@
-"""JSON arrays: one array at the top of a file, cut between its records.
+"""JSON arrays: the one that a file is, or one inside its document, cut between its records.
 
-Brackets, commas and white space between records are no part of any chunk's output: they come back in when the
-parts are joined, byte for byte those of the source.
+Brackets, commas and white space between records, and what stands around the array, are no part of any chunk's
+output: they come back in when the parts are joined, byte for byte those of the source.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from chunkwise.core.formats.json_array_cuts import assumed_cut, opening_of, prov
 from chunkwise.core.formats.json_array_reader import ArrayReader
 from chunkwise.core.formats.json_brackets import COMMA, signs
 from chunkwise.core.formats.json_columns import Sample
-from chunkwise.core.formats.json_options import check_input, check_output
+from chunkwise.core.formats.json_options import check_input, check_output, path_of
+from chunkwise.core.formats.json_path import skip_to_array
 from chunkwise.core.formats.json_rows import JsonRows
 from chunkwise.core.formats.json_text import BOM, WHITE, refuse_wide
+from chunkwise.core.formats.json_window import Window
 from chunkwise.core.formats.model import (
     Batch,
     BatchReader,
@@ -37,7 +39,12 @@ _LONGEST_HEAD: Final = 16 * MiB
 
 
 class JsonArray:
-    """A file that is one JSON array (``.json``).
+    """A file that is one JSON array, or has one inside (``.json``).
+
+    Where the array is inside, option ``records_path`` names it: the keys of the objects that lead there, as a
+    dotted path (``"data.items"``) or a list of keys. What stands around it is kept if the form of the output
+    is that of the source; no other form has a place for it. It is checked as JSON in bounded memory, before
+    the array when the source is planned, too; what stands after it belongs to the chunk of the last record.
 
     Its records may be any JSON values, as long as nobody asks for their columns. A cut near a wanted place is
     assumed, not proved: a string that holds what looks like records, or records within a record that is
@@ -54,9 +61,15 @@ class JsonArray:
     def inspect(self, source: ByteSource, options: Mapping[str, Any]) -> Layout:
         """See :meth:`chunkwise.core.formats.model.Format.inspect`."""
         check_input(options, lines=False, name=self.name)
+        path = path_of(options)
+        inside, window = {}, None
+        if path:
+            window = Window(_streamed(source), 0)
+            skip_to_array(window, path, source.name, 0)
+            inside = {"path": list(path), "opens": window.position - 1}
         size = _HEAD
         while True:
-            head = source.read(0, min(size, source.size))
+            head = _more(window, size) if window is not None else source.read(0, min(size, source.size))
             refuse_wide(head, source.name)
             whole = len(head) < size
             records = _records(head, source.name, whole=whole)
@@ -66,7 +79,7 @@ class JsonArray:
         sample = Sample(records)
         if records and not sample.valid:
             raise InvalidSource(f"{source.name}: none of the first {len(records)} records is valid JSON")
-        return Layout(extent=source.size, columns=sample.columns, details=opening_of(records))
+        return Layout(extent=source.size, columns=sample.columns, details=opening_of(records) | inside)
 
     def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
         """See :meth:`chunkwise.core.formats.model.Format.check`: any text can take any other's place."""
@@ -77,7 +90,7 @@ class JsonArray:
 
     def wanted(self, layout: Layout, chunk_bytes: int) -> Sequence[int]:
         """See :meth:`chunkwise.core.formats.model.Format.wanted`."""
-        return range(chunk_bytes, layout.extent, chunk_bytes)
+        return range(layout.details.get("opens", 0) + chunk_bytes, layout.extent, chunk_bytes)
 
     def weight(self, layout: Layout, start: int, end: int) -> int:  # noqa: ARG002
         """See :meth:`chunkwise.core.formats.model.Format.weight`."""
@@ -88,13 +101,14 @@ class JsonArray:
 
         Where no record begins within 32 MiB there is no cut; :meth:`exact` would find one.
         """
-        if near <= 0:
+        if near <= layout.details.get("opens", 0):
             return Boundary(position=0)
         return Boundary(position=assumed_cut(source, layout.extent, layout.details, near))
 
     def exact(self, source: ByteSource, layout: Layout, wanted: Sequence[int]) -> Iterator[Boundary]:
         """See :meth:`chunkwise.core.formats.model.Format.exact`: by the effects of all blocks, in order."""
-        for position in proved_cuts(source.stream(0, layout.extent), layout.extent, wanted):
+        opens = layout.details.get("opens", 0)
+        for position in proved_cuts(source.stream(opens, layout.extent), layout.extent, wanted, opens):
             yield Boundary(position=position)
 
     def read(self, source: ByteSource, layout: Layout, span: Span, request: ReadRequest) -> BatchReader:
@@ -187,6 +201,21 @@ def _joined_as_it_was(parts: Sequence[Part], source: Any) -> Iterator[Segment]:
         yield from noted(part, "tail")
 
 
+def _streamed(source: ByteSource) -> Iterator[bytes]:
+    """The whole source; the head of it by one read."""
+    head = source.read(0, min(_HEAD, source.size))
+    refuse_wide(head, source.name)
+    yield head
+    if len(head) == _HEAD:
+        yield from source.stream(_HEAD, source.size)
+
+
+def _more(window: Window, size: int) -> bytes:
+    """The array from its bracket on."""
+    window.has(size - 1)
+    return b"[" + window.data[: size - 1]
+
+
 def _records(head: bytes, name: str, *, whole: bool) -> list[bytes]:
     """The records that a head shows as a whole.
 
@@ -198,7 +227,8 @@ def _records(head: bytes, name: str, *, whole: bool) -> list[bytes]:
             return []
         at = len(head) - len(text)
         what = f"byte {at} is {chr(text[0])!r}" if text else "there is no JSON in it"
-        hint = "; is this JSON Lines?" if text.startswith(b"{") else ""
+        hint = "; is this JSON Lines, or is the array inside (option records_path)?"
+        hint = hint if text.startswith(b"{") else ""
         raise InvalidSource(f"{name}: {what}, and a JSON array begins with '['{hint}")
     records: list[bytes] = []
     start = 1

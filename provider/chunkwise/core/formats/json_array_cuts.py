@@ -50,10 +50,13 @@ def assumed_cut(source: ByteSource, extent: int, details: Mapping[str, Any], nea
 
     :param extent: bytes of the source.
     :param details: of the layout.
+    :param near: behind the array's opening bracket.
     :return: ``extent`` where there is no such place, or none near enough.
     """
     shape = _shape(details)
-    start = max(0, near - _BACK)
+    opens = details.get("opens", 0)
+    around = len(details.get("path", ()))
+    start = max(opens, near - _BACK)
     data, end, window = b"", start, WINDOW
     while end < extent and len(data) < _FARTHEST:
         block = source.read(end, min(end + window, extent))
@@ -62,7 +65,8 @@ def assumed_cut(source: ByteSource, extent: int, details: Mapping[str, Any], nea
         data, end = data + block, end + len(block)
         if len(data) > WINDOW:
             window = min(len(data), 8 * MiB)
-        found = _look(data, near - start, shape, at_start=start == 0, at_end=end == extent)
+        below = 1 + around if end == extent else None
+        found = _look(data, near - start, shape, at_start=start == opens, below=below)
         if found is not None:
             return start + found
     return extent
@@ -98,12 +102,15 @@ def _shape(details: Mapping[str, Any]) -> re.Pattern[bytes]:
     return re.compile(b"[" + re.escape(begin) + b"]") if begin else re.compile(rb"[^,\]]")
 
 
-def _look(data: bytes, near: int, shape: re.Pattern[bytes], *, at_start: bool, at_end: bool) -> int | None:
+def _look(
+    data: bytes, near: int, shape: re.Pattern[bytes], *, at_start: bool, below: int | None
+) -> int | None:
     """The place in a window, for the state at its start under which it makes sense.
 
     :param near: where to begin.
-    :param at_start: whether the window begins where the source does.
-    :param at_end: whether it ends where the source does.
+    :param at_start: whether the window begins before the array's opening bracket.
+    :param below: how many brackets are open between records; ``None``: the window does not reach to the end
+        of the source, where all are closed.
     """
     # the first byte may be escaped, and so may one after a backslash
     start = 0
@@ -118,9 +125,10 @@ def _look(data: bytes, near: int, shape: re.Pattern[bytes], *, at_start: bool, a
             states = [inside for inside in states if _plausible(data[:size], start, inside)]
     for inside in states:
         effect = effects(data[start:end])[inside]
-        # the last bracket of all is the array's own
-        depth = 1 if at_start else effect.net + 1 if at_end else -effect.dip
+        depth = 1 if at_start else -effect.dip if below is None else effect.net + below
         for sign in signs(data, start, end, inside=inside, depth=0):
+            if at_start and _closes(sign):
+                break
             if sign.byte == COMMA and sign.depth == depth:
                 text = _NO_WHITE.search(data, sign.after)
                 begin = -1 if text is None else text.start()
@@ -178,12 +186,13 @@ def _record(data: bytes, start: int) -> bool:
 # --- proved -------------------------------------------------------------------------------------------------
 
 
-def proved_cuts(blocks: Iterator[bytes], extent: int, wanted: Sequence[int]) -> Iterator[int]:
+def proved_cuts(blocks: Iterator[bytes], extent: int, wanted: Sequence[int], opens: int = 0) -> Iterator[int]:
     """For each wanted position the first beginning of a record after a comma, at or after it.
 
-    :param blocks: of the whole source.
+    :param blocks: of the source, from ``opens`` on.
     :param extent: bytes of the source.
     :param wanted: increasing.
+    :param opens: a place before the array's opening bracket, with white space at most between them.
     """
     left = iter(wanted)
     near = next(left, None)
@@ -191,20 +200,26 @@ def proved_cuts(blocks: Iterator[bytes], extent: int, wanted: Sequence[int]) -> 
         yield 0
         near = next(left, None)
     state = Effect(False, 0, 0)
-    position, after_comma, held = 0, False, b""
+    position, after_comma, held = opens, False, b""
     for data in _chained(blocks):
         if near is None:
             return
         block = held + data
         end = safe_end(block, 0, len(block))
         block, held = block[:end], block[end:]
+        effect = effects(block)[state.inside]
+        closed = None
+        if state.net <= effect.dip and (closed := _closing(block, state)) is not None:
+            block = block[:closed]
         if near < position + end:
             for begin in _beginnings(block, state, after_comma):
                 while near is not None and near <= position + begin:
                     yield position + begin
                     near = next(left, None)
+        if closed is not None:
+            break
         text = block.rstrip(WHITE)
-        state = state.then(effects(block)[state.inside])
+        state = state.then(effect)
         if text:
             after_comma = not state.inside and state.net == 1 and text.endswith(b",")
         position += end
@@ -220,6 +235,16 @@ def _beginnings(block: bytes, state: Effect, after_comma: bool) -> Iterator[int]
     for sign in signs(block, 0, len(block), inside=state.inside, depth=state.net):
         if _between_records(sign) and (text := _NO_WHITE.search(block, sign.after)) is not None:
             yield text.start()
+
+
+def _closing(block: bytes, state: Effect) -> int | None:
+    """Where in a block the array ends; what comes after it may look like records."""
+    found = signs(block, 0, len(block), inside=state.inside, depth=state.net)
+    return next((sign.after for sign in found if _closes(sign)), None)
+
+
+def _closes(sign: Sign) -> bool:
+    return sign.byte != COMMA and sign.depth <= 0
 
 
 def _between_records(sign: Sign) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -11,15 +11,16 @@ import msgspec
 from chunkwise.core.errors import InvalidSource
 from chunkwise.core.formats.json_brackets import COMMA, Effect, Sign, effects, safe_end, signs
 from chunkwise.core.formats.json_checker import RowChecker
+from chunkwise.core.formats.json_path import check_rest, skip_to_array
 from chunkwise.core.formats.json_rows import SLAB, JsonRows, Pieces, Slab
-from chunkwise.core.formats.json_text import BOM, WHITE
+from chunkwise.core.formats.json_text import WHITE
+from chunkwise.core.formats.json_window import NO_WHITE, Window
 from chunkwise.core.formats.model import RECORD, Boundary, ByteSource, Layout, ReadRequest, Span
 from chunkwise.core.units import KiB
 
 #: bytes between records that are small enough to be kept in a note
 NOTE: Final = 256
 
-_NO_WHITE: Final = re.compile(rb"[^ \t\r\n]")
 _NO_BACKSLASH: Final = re.compile(rb"[^\\]")
 _RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
 #: bytes at the end of a slab in which the last record's end is looked for, before all of it is looked at
@@ -47,7 +48,7 @@ class ArrayFraming:
         start = 0
         for sign in signs(data, 0, len(data), inside=False, depth=0):
             if sign.byte == COMMA and sign.depth == 0:
-                text = _NO_WHITE.search(data, sign.after)
+                text = NO_WHITE.search(data, sign.after)
                 begin = len(data) if text is None else text.start()
                 texts.append(data[start : sign.after - 1].rstrip(WHITE))
                 gaps.append(data[start + len(texts[-1]) : begin])
@@ -80,8 +81,11 @@ class ArrayReader:
         self._request = request
         self._framing = ArrayFraming()
         self._checker = RowChecker(request, self._framing, source.name)
+        self._path = tuple(layout.details.get("path", ()))
         self._last = span.end.position == layout.extent
         self._window = Window(source.stream(span.start.position, span.end.position), span.start.position)
+        #: whether the first record of the chunk was reached, and the end of the array
+        self._begun = True
         self._closed = False
         #: where the bytes begin that stand between the last record and what comes next, and these bytes
         self._gap_start = span.start.position
@@ -121,42 +125,35 @@ class ArrayReader:
     def _head(self) -> None:
         """Go to the first record of the array."""
         window = self._window
-        start = len(BOM) if window.has(len(BOM)) and window.data.startswith(BOM) else 0
-        opening = self._text(start)
-        if opening is None or window.data[opening] != 0x5B:
-            raise InvalidSource(
-                f"{self._source.name}: "
-                + ("there is no JSON in it" if opening is None else f"byte {opening} is no '['")
-                + ": a JSON array begins with '['"
-            )
-        first = self._text(opening + 1)
-        if first is not None and window.data[first] == 0x5D:
+        head = skip_to_array(window, self._path, self._source.name, NOTE + 1)
+        first = window.text(0)
+        if first is None:
+            self._begun = False
+            return
+        head = (head + window.data[: NOTE + 1])[: window.position + first][: NOTE + 1]
+        if window.data[first] == 0x5D:
             self._closed = True
-            self._gap = window.data[:first]
+            self._gap = head
             window.skip(first + 1)
-        elif first is not None:
-            self._note("head", window.data[:first], 0, first)
+        else:
             window.skip(first)
+            self._note("head", head, 0, window.position)
 
     def _finish(self) -> None:
         """See where the chunk ends, and in which state."""
         name = self._source.name
         if self._closed:
             tail = self._gap + b"]"
+            if self._last:
+                tail += check_rest(self._window, self._path, name, NOTE + 1)
             while self._window.has(1):
-                garbage = _NO_WHITE.search(self._window.data)
-                if garbage is not None:
-                    at = self._window.position + garbage.start()
-                    raise InvalidSource(f"{name}: byte {at}: the array ended before it")
-                tail += self._window.data[: NOTE + 1]
                 self._window.skip(len(self._window.data))
-                tail = tail[: NOTE + 1]
             key = "tail" if "head" in self._notes or self._span.start.position else "head"
             self._note(key, tail, self._gap_start, self._window.position)
             state = RECORD if self._last else "closed"
             self.end = Boundary(position=self._window.position, state=state)
             return
-        at_record = not self._window.has(1)
+        at_record = self._begun and not self._window.has(1)
         self._window.skip(len(self._window.data))
         position = self._window.position
         if self._last:
@@ -165,17 +162,10 @@ class ArrayReader:
         self.end = Boundary(position=position, state=RECORD if at_record else "value")
 
     def _note(self, key: str, text: bytes, start: int, end: int) -> None:
-        self._notes[key] = text.decode() if len(text) <= NOTE else [start, end]
-
-    def _text(self, start: int) -> int | None:
-        """Where something stands that is not white space, if the chunk has it."""
-        while True:
-            found = _NO_WHITE.search(self._window.data, start)
-            if found is not None:
-                return found.start()
-            start = len(self._window.data)
-            if not self._window.has(start + 1):
-                return None
+        try:
+            self._notes[key] = text.decode() if len(text) <= NOTE else [start, end]
+        except UnicodeDecodeError:  # outside of the records nobody has looked at it
+            self._notes[key] = [start, end]
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -194,7 +184,7 @@ class ArrayReader:
             begin = found.after
             self._closed = found.byte != COMMA
             if not self._closed:
-                text = self._text(begin)
+                text = window.text(begin)
                 begin = len(window.data) if text is None else text
             elif found.byte != 0x5D:
                 at = window.position + begin - 1
@@ -261,47 +251,6 @@ class ArrayReader:
                 if not rows:
                     return sign
         return end
-
-
-class Window:
-    """The bytes of a stream that are being looked at.
-
-    :param blocks: of the stream.
-    :param position: of its first byte.
-    """
-
-    def __init__(self, blocks: Iterator[bytes], position: int) -> None:
-        self.data = b""
-        self.position = position
-        self._pieces = _pieces(blocks)
-
-    def has(self, size: int) -> bool:
-        """Whether so many bytes are there; reads them, if it must."""
-        length = len(self.data)
-        if length >= size:
-            return True
-        # a long record is not to be copied for each piece of it
-        enough = max(size, length + length // 4)
-        held = [self.data]
-        for piece in self._pieces:
-            held.append(piece)
-            length += len(piece)
-            if length >= enough:
-                break
-        self.data = b"".join(held)
-        return length >= size
-
-    def skip(self, size: int) -> None:
-        """Leave bytes behind."""
-        self.data = self.data[size:]
-        self.position += size
-
-
-def _pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Small pieces, which are copied at little cost when those before them are left behind."""
-    for block in blocks:
-        for start in range(0, len(block), 2 * SLAB):
-            yield block[start : start + 2 * SLAB]
 
 
 def _ends_record(sign: Sign) -> bool:

@@ -10,21 +10,12 @@ import json
 import re
 from typing import Final
 
+from chunkwise.core.formats.json_grammar import TOKEN, Grammar
 from chunkwise.core.formats.json_members import members
 from chunkwise.core.formats.json_text import STRING, WHITE, decode_string
 
-_TOKEN: Final = re.compile(
-    rb"[ \t\r\n]*+(?:"
-    rb'("(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+")'
-    rb"|(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null)"
-    rb"|([{}\[\],:]))"
-)
 _STRING: Final = re.compile(STRING, re.DOTALL)
 _WHITE: Final = re.compile(rb"[ \t\r\n]*+")
-_OPEN: Final = {b"{": b"}", b"[": b"]"}
-
-# what may come next
-_VALUE, _VALUE_OR_END, _KEY, _KEY_OR_END, _COLON, _AFTER = range(6)
 
 
 def fault(text: bytes) -> int | None:
@@ -34,38 +25,19 @@ def fault(text: bytes) -> int | None:
 
     :return: the first byte that cannot stand there; the length of the text, if there should be more.
     """
-    stack: list[bytes] = []
-    position, expected = 0, _VALUE
+    grammar, position = Grammar(), 0
     while True:
-        if expected == _AFTER and not stack:
-            end = _WHITE.match(text, position).end()  # type: ignore[union-attr]
-            return None if end == len(text) else end
-        token = _TOKEN.match(text, position)
         start = _WHITE.match(text, position).end()  # type: ignore[union-attr]
+        if grammar.complete:
+            return None if start == len(text) else start
+        token = TOKEN.match(text, position)
         if token is None:
             return start
-        position = token.end()
-        string, scalar, sign = token.groups()
-        if string is not None and expected in (_KEY, _KEY_OR_END):
-            expected = _COLON
-        elif string is not None or scalar is not None:
-            if expected not in (_VALUE, _VALUE_OR_END):
-                return start
-            expected = _AFTER
-        elif sign in _OPEN:
-            if expected not in (_VALUE, _VALUE_OR_END):
-                return start
-            stack.append(_OPEN[sign])
-            expected = _KEY_OR_END if sign == b"{" else _VALUE_OR_END
-        elif sign == b":" and expected == _COLON:
-            expected = _VALUE
-        elif sign == b"," and expected == _AFTER:
-            expected = _KEY if stack[-1] == b"}" else _VALUE
-        elif stack and sign == stack[-1] and expected in (_AFTER, _KEY_OR_END, _VALUE_OR_END):
-            stack.pop()
-            expected = _AFTER
-        else:
+        string, _, sign = token.groups()
+        fits = grammar.sign(sign) if sign is not None else grammar.scalar(string=string is not None)
+        if not fits:
             return start
+        position = token.end()
 
 
 def kind_of(text: bytes) -> str:

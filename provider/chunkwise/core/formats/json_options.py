@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chunkwise.core.errors import ConfigError, UnsupportedSource
+from chunkwise.core.selector import Selector
 
 _UTF8: Final = frozenset({"utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii"})
 #: no value is converted, whatever they say
 _NO_CONVERSION: Final = frozenset(
     {"convert_axes", "convert_dates", "date_unit", "dtype", "keep_default_dates", "precise_float"}
 )
+RECORDS_PATH: Final = "records_path"
 _HOW_TO_WRITE: Final = frozenset({"force_ascii", "index"})
 
 
@@ -27,8 +29,24 @@ def check_input(options: Mapping[str, Any], *, lines: bool, name: str) -> None:
         if option == "encoding":
             if str(value).lower().replace("_", "-") not in _UTF8:
                 raise UnsupportedSource(f"encoding {value!r} of {name}: only UTF-8 can be handled")
+        elif option == RECORDS_PATH and not lines:
+            path_of(options)
         elif option not in _NO_CONVERSION:
             _check(option, value, lines=lines, name=name)
+
+
+def path_of(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that lead to the array of records; none: it is the document.
+
+    :raises ConfigError: it is no plain path.
+    """
+    path = options.get(RECORDS_PATH) or ""
+    keys = Selector.compile(path).keys if isinstance(path, str | list | tuple) else None
+    if keys is None:
+        raise ConfigError(
+            f"{RECORDS_PATH} is {path!r}: give the keys of the objects around the array, e.g. 'data.items'"
+        )
+    return keys
 
 
 def check_output(options: Mapping[str, Any], *, lines: bool, name: str) -> None:

@@ -94,7 +94,7 @@ class _Gaps:
                 " compressed in one piece"
             )
         if self._source is None:
-            self._source, _ = open_source(self._client, self._plan.source, self._plan.compression)
+            self._source, _ = open_source(self._client, self._plan.object, self._plan.compression)
         return Literal(b"".join(self._source.stream(segment.start, segment.end)))
 
 

@@ -40,7 +40,7 @@ from chunkwise.core.storage.source import ObjectRef
 from chunkwise.core.units import KiB
 
 #: bytes of rows whose values, replacements and output fit into the second cache of a processor
-_CACHED: Final = 512 * KiB
+_CACHED: Final = 256 * KiB
 
 
 class ChunkRun:
@@ -90,7 +90,7 @@ class ChunkRun:
         rejected_key = self._staging.rejected_key(manifest.chunk, self._attempt)
         source, raw = open_source(
             self._client,
-            manifest.source,
+            manifest.object,
             manifest.compression,
             manifest.span.start.position,
             manifest.span.end.position,
@@ -219,14 +219,14 @@ class ChunkRun:
     def _around(self, source: ByteSource, encoder: PartEncoder) -> tuple[bytes, bytes]:
         """What stands around the part, by what a finished encoder has noted."""
         manifest = self._manifest
-        end = manifest.layout.extent if manifest.compression == "none" else manifest.source.size
+        end = manifest.layout.extent if manifest.compression == "none" else manifest.object.size
         return around(
             self._target,
             manifest.output.target,
             encoder.notes(),
             first=manifest.chunk == 0,
             last=manifest.span.end.position == end,
-            reference=manifest.source,
+            reference=manifest.object,
             source=source,
         )
 
@@ -295,7 +295,7 @@ class ChunkRun:
         layout, span = self._manifest.layout, self._manifest.span
         if self._manifest.compression == "none":
             return layout, span
-        last = span.end.position == self._manifest.source.size
+        last = span.end.position == self._manifest.object.size
         end = UNKNOWN_END if last else UNKNOWN_END - 1
         return (
             msgspec.structs.replace(layout, extent=UNKNOWN_END),

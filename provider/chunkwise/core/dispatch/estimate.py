@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.weights import weights
+from chunkwise.core.storage.source import ObjectRef
 from chunkwise.core.units import KiB, MiB
 
 # List prices of us-east-1, in dollars: aws.amazon.com/lambda/pricing (x86), aws.amazon.com/s3/pricing
@@ -82,7 +83,7 @@ def estimate(plan: Plan, *, memory_mb: int = 2048, mb_per_second: float = 50.0) 
         )
     return Estimate(
         chunks=plan.chunks,
-        source_bytes=plan.source.size,
+        source_bytes=plan.source.size if isinstance(plan.source, ObjectRef) else sum(sizes),
         largest_chunk=max(sizes, default=0),
         read_requests=reads,
         write_requests=writes,

@@ -13,6 +13,9 @@ import msgspec
 from chunkwise.core.dispatch import proof
 from chunkwise.core.dispatch.assemble import checksum_of, segments_of, whole
 from chunkwise.core.dispatch.model import Done, MergeReceipt, OpenUpload, Plan
+from chunkwise.core.dispatch.pages import proof as pages_proof
+from chunkwise.core.dispatch.pages.job import Connect
+from chunkwise.core.dispatch.pages.model import ApiSource
 from chunkwise.core.dispatch.plan import abort_merge, clear, write_manifests
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
 from chunkwise.core.dispatch.rejected import check_limits, rejected_key
@@ -60,6 +63,7 @@ class _Merge:
     copies_in_flight: int
     replanned: int = 0
     done: dict[int, Done] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def prove(self) -> None:
         """Load the done records until they prove the whole source; process again what does not hold."""
@@ -68,6 +72,11 @@ class _Merge:
             self.done = proof.valid(self.plan, {chunk: done for chunk, (done, _) in found.items()})
             stale = [chunk for chunk in found if chunk not in self.done]
             stale += self._without_part()
+            source = self.plan.source
+            if isinstance(source, ApiSource):
+                stale += [
+                    chunk for chunk in pages_proof.astray(self.plan, source, self.done) if chunk not in stale
+                ]
             if stale:
                 log.warning("chunks %s have done records that do not hold: processing them again", stale)
                 for chunk in stale:
@@ -82,6 +91,12 @@ class _Merge:
                 self.run_missing(stale)
                 continue
             failures = self.staging.failures(self.staging.list(self.staging.state_prefix))
+            if isinstance(source, ApiSource):
+                proof.check_failures(self.plan, self.done, failures)
+                proof.check_complete(self.plan, self.done)
+                proof.check_sums(self.plan, self.done)
+                self.warnings = pages_proof.check(self.plan, source, self.done)
+                return
             follows = proof.chain(self.plan, self.done)
             if follows.broken is not None:
                 self.plan, self.etag, changed = replan(
@@ -138,7 +153,7 @@ class _Merge:
         crc = proof.source_crc32(self.plan, self.done)
         if crc is None:
             return None, False
-        stored = self.plan.source.crc32
+        stored = self.plan.object.crc32
         if stored is not None and decode_crc32(stored) != crc:
             raise ProofFailed(
                 f"the bytes that were read of {self.plan.source.uri} have CRC-32 {crc:08x}, and S3 says"
@@ -198,11 +213,12 @@ class _Merge:
         return MergeReceipt(
             uri=None if written.skipped else written.uri,
             dispatch=plan.dispatch,
-            source=_source(plan),
+            source=_read(plan, self.done),
             chunks=plan.chunks,
             rows_in=rows_in,
             rows_out=rows_out,
             rejected=rejected,
+            dropped=sum(done.pages.dropped for done in self.done.values() if done.pages is not None),
             bytes=written.size or 0,
             etag=written.etag,
             version_id=written.version_id,
@@ -217,7 +233,7 @@ class _Merge:
             skipped=written.skipped,
             processor_seconds=round(sum(done.seconds for done in self.done.values()), 3),
             peak_rss=max((done.peak_rss for done in self.done.values()), default=0),
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *self.warnings),
         )
 
 
@@ -234,6 +250,7 @@ def merge_parts(
     secrets: Mapping[str, str] | None = None,
     lambda_client: Any = None,
     expected: tuple[Source, Target] | None = None,
+    connect: Connect | None = None,
 ) -> MergeReceipt:
     """Verify the parts of a dispatch and publish them as one object.
 
@@ -254,6 +271,7 @@ def merge_parts(
     :param lambda_client: the same.
     :param expected: source and target: lets a merge whose staging directory is gone recognise that an earlier
         one has published.
+    :param connect: see :func:`~chunkwise.core.dispatch.process.process_chunk`, as for ``secrets``.
     :raises ChunksMissing: chunks are not done.
     :raises ChunkFailed: a chunk failed.
     :raises ProofFailed: what the done records say does not add up.
@@ -268,7 +286,9 @@ def merge_parts(
     def inline(chunks: Sequence[int]) -> None:
         for chunk in chunks:
             try:
-                process_chunk(client, staging, chunk, secrets=secrets, lambda_client=lambda_client)
+                process_chunk(
+                    client, staging, chunk, secrets=secrets, lambda_client=lambda_client, connect=connect
+                )
             except Doubtful as error:
                 log.warning("%s", error)
 
@@ -391,13 +411,32 @@ def _metadata(client: Any, target: Target) -> tuple[Any, dict[str, str]] | None:
     return ref, head.get("Metadata", {})
 
 
+def _read(plan: Plan, done: Mapping[int, Done]) -> dict[str, Any]:
+    """The source, and what was seen of it."""
+    if not isinstance(plan.source, ApiSource):
+        return _source(plan)
+    pages = [record.pages for record in done.values() if record.pages is not None]
+    return {
+        **_source(plan),
+        "pages": sum(each.pages for each in pages),
+        "declared_total": pages_proof.total_of(done),
+        "stop_reason": next((each.stop for each in pages if each.stop is not None), None),
+        "retries": sum(each.retries for each in pages),
+        "retry_wait_seconds": round(sum(each.retry_wait for each in pages), 3),
+    }
+
+
 def _source(plan: Plan) -> dict[str, Any]:
     ref = plan.source
+    if isinstance(ref, ApiSource):
+        return {"uri": ref.uri, "etag": ref.etag}
     return {"uri": ref.uri, "etag": ref.etag, "version_id": ref.version_id, "size": ref.size}
 
 
 def _delete_input(client: Any, plan: Plan) -> None:
-    ref = plan.source
+    if isinstance(plan.source, ApiSource):
+        return
+    ref = plan.object
     if (ref.bucket, ref.key) == (plan.config.target.bucket, plan.config.target.key):
         return
     try:

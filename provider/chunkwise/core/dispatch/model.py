@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from chunkwise.core.dispatch.glue import Glue
+from chunkwise.core.dispatch.pages.model import ApiSource, PagesRead
 from chunkwise.core.dispatch.spec import Config
 from chunkwise.core.formats.model import Boundary, Layout, Span
 from chunkwise.core.storage.source import ObjectRef
@@ -38,7 +39,7 @@ class Plan(_Value, frozen=True):
     """A dispatch.
 
     :param dispatch: its id.
-    :param source: pinned.
+    :param source: an object, pinned; or a paged API.
     :param compression: of the source as a whole.
     :param format: of the source.
     :param layout: what was learnt about the source.
@@ -57,7 +58,7 @@ class Plan(_Value, frozen=True):
     """
 
     dispatch: str
-    source: ObjectRef
+    source: ObjectRef | ApiSource
     compression: str
     format: str
     layout: Layout
@@ -80,6 +81,11 @@ class Plan(_Value, frozen=True):
         """Their number."""
         return len(self.boundaries) - 1
 
+    @property
+    def object(self) -> ObjectRef:
+        """The source of a dispatch whose source is an object."""
+        return _object(self.source)
+
     def span(self, chunk: int) -> Span:
         """What a chunk covers."""
         return Span(start=self.boundaries[chunk], end=self.boundaries[chunk + 1])
@@ -100,7 +106,7 @@ class Manifest(_Value, frozen=True):
     :param chunk: number, from 0.
     :param revision: of the chunk.
     :param span: what it covers.
-    :param source: pinned.
+    :param source: an object, pinned; or a paged API.
     :param compression: of the source as a whole.
     :param format: of the source.
     :param layout: of the source, as far as the chunk needs it.
@@ -113,7 +119,7 @@ class Manifest(_Value, frozen=True):
     dispatch: str
     chunk: int
     span: Span
-    source: ObjectRef
+    source: ObjectRef | ApiSource
     compression: str
     format: str
     layout: Layout
@@ -123,6 +129,24 @@ class Manifest(_Value, frozen=True):
     exact: bool = False
     group: int = 0
     version: int = VERSION
+
+    @property
+    def object(self) -> ObjectRef:
+        """The source of a dispatch whose source is an object."""
+        return _object(self.source)
+
+    @property
+    def api(self) -> ApiSource:
+        """The source of a dispatch whose source is a paged API."""
+        if not isinstance(self.source, ApiSource):
+            raise TypeError(f"{self.source.uri} is no API")
+        return self.source
+
+
+def _object(source: ObjectRef | ApiSource) -> ObjectRef:
+    if not isinstance(source, ObjectRef):
+        raise TypeError(f"{source.uri} is no object")
+    return source
 
 
 class Done(_Value, frozen=True):
@@ -147,6 +171,7 @@ class Done(_Value, frozen=True):
     :param after: what was written behind them.
     :param input_crc32: CRC-32 of the chunk's bytes of the source, where chunks are bytes.
     :param quarantine: the rows put aside.
+    :param pages: what it saw of the API, where the source is one.
     :param secrets: a digest of the protector's secrets that takes long to guess from, so that chunks which
         were protected with different keys are seen.
     :param started_at: ISO 8601 in UTC.
@@ -174,6 +199,7 @@ class Done(_Value, frozen=True):
     after: Glue | None = None
     input_crc32: int | None = None
     quarantine: ObjectRef | None = None
+    pages: PagesRead | None = None
     secrets: str = ""
     version: int = VERSION
 
@@ -283,11 +309,12 @@ class MergeReceipt(_Value, frozen=True):
 
     :param uri: the object; ``None`` if the target had one and was to be left alone.
     :param dispatch: id of the dispatch.
-    :param source: URI, ETag and size of what was read.
+    :param source: URI, ETag and size of what was read; of an API URI, pages and the total that it declared.
     :param chunks: number.
     :param rows_in: rows read.
     :param rows_out: rows of the object.
     :param rejected: rows put aside.
+    :param dropped: records of an API that a transform left out.
     :param bytes: size of the object.
     :param etag: of the object.
     :param version_id: of the object in a versioned bucket.
@@ -314,6 +341,7 @@ class MergeReceipt(_Value, frozen=True):
     rows_in: int = 0
     rows_out: int = 0
     rejected: int = 0
+    dropped: int = 0
     bytes: int = 0
     etag: str | None = None
     version_id: str | None = None

@@ -43,7 +43,7 @@ from chunkwise.core.storage.uploads import abort_upload
 log = logging.getLogger(__name__)
 
 #: fields of a config that decide how fast a dispatch is, not what comes out
-_FREE: Final = frozenset({"groups", "deadline_seconds", "batch_rows", "batch_bytes", "last_merge"})
+FREE: Final = frozenset({"groups", "deadline_seconds", "batch_rows", "batch_bytes", "last_merge"})
 _MAX_MAPPING: Final = 4 * 1024 * 1024
 
 
@@ -91,7 +91,7 @@ def plan_dispatch(
     :raises ChunkwiseError: the source cannot be read, is not what its format says, or does not fit the
         mapping.
     """
-    _check_places(source, config, staging)
+    check_places(config, staging, source)
     existing = staging.find() if write else None
     if existing is not None and on_existing == "fail":
         raise DispatchExists(
@@ -102,7 +102,7 @@ def plan_dispatch(
     config = resolved(config, source.key)
     fingerprint = fingerprint_of(ref, config)
     if existing is not None and on_existing == "resume":
-        return _resume(staging, fingerprint)
+        return resume_plan(staging, fingerprint)
     planned = _make(client, ref, config, fingerprint, reads_in_flight)
     if not write:
         return planned
@@ -116,7 +116,7 @@ def plan_dispatch(
         log.info("another planner was first in %s", staging.uri)
         if on_existing == "fail":
             raise DispatchExists(f"another planner was first in {staging.uri}") from None
-        return _resume(staging, fingerprint)
+        return resume_plan(staging, fingerprint)
     write_manifests(staging, planned.plan, range(planned.plan.chunks))
     return planned
 
@@ -172,7 +172,7 @@ def fingerprint_of(ref: ObjectRef, config: Config) -> dict[str, str]:
     fields = {
         f"source.{name}": getattr(ref, name) for name in ("bucket", "key", "etag", "size", "version_id")
     }
-    fields |= {name: value for name, value in msgspec.to_builtins(config).items() if name not in _FREE}
+    fields |= {name: value for name, value in msgspec.to_builtins(config).items() if name not in FREE}
     return {name: digest(value) for name, value in fields.items()}
 
 
@@ -248,13 +248,16 @@ def repair(staging: Staging, plan: Plan) -> list[int]:
     return missing
 
 
-def _check_places(source: Source, config: Config, staging: Staging) -> None:
+def check_places(config: Config, staging: Staging, source: Source | None = None) -> None:
     """Refuse places at which one object of the job would destroy another one.
 
+    :param source: the object that is read, if one is.
     :raises ConfigError: naming both.
     """
     target, rejects = config.target, config.rejects
-    named = {"source": (source.bucket, source.key), "target": (target.bucket, target.key)}
+    named = {"target": (target.bucket, target.key)}
+    if source is not None:
+        named["source"] = source.bucket, source.key
     if rejects is not None:
         named["rejects.key"] = (target.bucket, rejected_key(target, rejects))
     for name, (bucket, key) in named.items():
@@ -263,14 +266,19 @@ def _check_places(source: Source, config: Config, staging: Staging) -> None:
                 f"{name} s3://{bucket}/{key} lies in the staging directory {staging.uri}, which is removed in"
                 " the end: choose another key, or another staging directory"
             )
-    if rejects is not None and named["rejects.key"] in (named["source"], named["target"]):
+    if rejects is not None and named["rejects.key"] in (named["target"], named.get("source")):
         raise ConfigError(
             f"rejects.key s3://{target.bucket}/{rejected_key(target, rejects)} is the key of the source or"
             " target: choose another one"
         )
 
 
-def _resume(staging: Staging, fingerprint: dict[str, str]) -> Planned:
+def resume_plan(staging: Staging, fingerprint: dict[str, str]) -> Planned:
+    """Go on with the dispatch that stands there, if it is the same one.
+
+    :raises DispatchDiffers: it is another one; names the fields that differ.
+    :raises DispatchNotFound: it is gone.
+    """
     found = staging.get(staging.plan_key, Plan)
     if found is None:
         raise DispatchNotFound(f"the plan in {staging.uri} was removed meanwhile; plan again")
@@ -281,7 +289,7 @@ def _resume(staging: Staging, fingerprint: dict[str, str]) -> Planned:
             f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it"
             " as it was, or restart it (on_existing='restart')"
         )
-    seen = _seen(staging.client, plan.config)
+    seen = seen_at(staging.client, plan.config)
     if seen != plan.seen and plan.config.target.on_exists == "replace":
         # whoever plans again looks again at what is replaced
         log.warning("%s was changed after the plan; it is replaced as it stands now", plan.config.target.uri)
@@ -306,7 +314,7 @@ def _make(
     compression = str(config.compression)
     if format_.compresses_itself and compression != "none":
         raise UnsupportedSource(f"{ref.uri}: {format_.name} inside {compression} cannot be read in parts")
-    seen = _seen(client, config)
+    seen = seen_at(client, config)
     if seen is not None and config.target.on_exists == "fail":
         raise ObjectExists(f"{config.target.uri} exists already, and on_exists is 'fail'; nothing was read")
     source, raw = open_source(client, ref, compression)
@@ -409,7 +417,8 @@ def _output(config: Config, layout: Layout, source: Format, compression: str) ->
     )
 
 
-def _seen(client: Any, config: Config) -> str | None:
+def seen_at(client: Any, config: Config) -> str | None:
+    """ETag of what stands at the target's key."""
     target = config.target
     for item in objects.list_objects(client, target.bucket, target.key):
         return item.etag if item.key == target.key else None

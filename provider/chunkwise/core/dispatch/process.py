@@ -7,15 +7,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 from chunkwise.core import memory
 from chunkwise.core.digests import digest_secrets
 from chunkwise.core.dispatch.chunk import ChunkRun
 from chunkwise.core.dispatch.model import Done, Failed, Manifest, Started
+from chunkwise.core.dispatch.pages.job import Connect, connect_by
+from chunkwise.core.dispatch.pages.legs import along, follow, grows
+from chunkwise.core.dispatch.pages.model import ApiSource
+from chunkwise.core.dispatch.pages.run import PageRun
 from chunkwise.core.dispatch.staging import Staging, parse_state
 from chunkwise.core.errors import (
     AttemptRunning,
@@ -86,6 +92,7 @@ def process_chunk(
     attempt: str | None = None,
     stop: Callable[[], bool] | None = None,
     where: Mapping[str, Any] | None = None,
+    connect: Connect | None = None,
 ) -> Done:
     """Process one chunk by its manifest.
 
@@ -103,7 +110,10 @@ def process_chunk(
     :param stop: asked between batches whether to end; may raise what the attempt is to fail with, e.g. a
         :class:`~chunkwise.core.errors.BudgetSpent`, whose text then also says how far the attempt got.
     :param where: where the attempt runs, for its mark: fields of
-        :class:`~chunkwise.core.dispatch.model.Started`.
+        :class:`~chunkwise.core.dispatch.model.Started`. A leg of a cursor run ends before ``deadline_at``.
+    :param connect: opens a session for the API that is the source, if one is; default: with the credentials
+        that ``secrets`` has under the name of its connection, see
+        :func:`~chunkwise.core.dispatch.pages.job.connect_by`.
     :return: the done record that counts, maybe another attempt's.
     :raises DispatchNotFound: there is neither a manifest nor a done record.
     :raises DispatchCancelled: the dispatch was cancelled.
@@ -137,17 +147,34 @@ def process_chunk(
             " delivery of the same invocation"
         ) from None
     try:
-        protector, told = None, ""
-        if manifest.config.protector is not None:
-            protector = build(manifest.config.protector, secrets or {}, lambda_client)
-            name = manifest.config.protector.secret
-            told = _digest(name, (secrets or {}).get(name, ""), manifest.dispatch) if name else ""
-        run = ChunkRun(client, staging, manifest, attempt, protector, _Watch(staging, manifest, stop), told)
-        done = run.run()
+        with ExitStack() as stack:
+            watch = _Watch(staging, manifest, stop)
+            run: ChunkRun | PageRun
+            if isinstance(manifest.source, ApiSource):
+                run = PageRun(
+                    client,
+                    staging,
+                    manifest,
+                    attempt,
+                    session=stack.enter_context((connect or connect_by(secrets or {}))(manifest.source)),
+                    secrets=secrets,
+                    stop=watch,
+                    ends_at=datetime.fromisoformat(begun.deadline_at) if begun.deadline_at else None,
+                )
+            else:
+                protector, told = None, ""
+                if manifest.config.protector is not None:
+                    protector = build(manifest.config.protector, secrets or {}, lambda_client)
+                    name = manifest.config.protector.secret
+                    told = _digest(name, (secrets or {}).get(name, ""), manifest.dispatch) if name else ""
+                run = ChunkRun(client, staging, manifest, attempt, protector, watch, told)
+            done = run.run()
         winner = _settle(staging, manifest, done, run)
     except Exception as error:
         raise _failed(staging, manifest, attempt, mark, error) from error
     staging.delete(staging.manifest_key(chunk), mark, staging.invoked_key(chunk, attempt))
+    if winner.pages is not None and winner.pages.next is not None:
+        follow(staging)
     return winner
 
 
@@ -162,12 +189,15 @@ def process_group(
     stop: Callable[[], bool] | None = None,
     on_chunk: Callable[[Done], None] | None = None,
     in_flight: int = 1,
+    connect: Connect | None = None,
 ) -> GroupReceipt:
-    """Process what a group lacks. A chunk that fails does not keep the others from being done.
+    """Process what a group lacks. A chunk that fails does not keep the others from being done. A cursor run
+    is followed up to the end of the API.
 
     :param group: number, from 0.
     :param on_chunk: called with each done record.
     :param in_flight: chunks at once, in threads.
+    :param connect: see :func:`process_chunk`.
     :raises ChunkFailed: chunks failed; the text names them, the others are done.
     """
     started = time.monotonic()
@@ -176,11 +206,15 @@ def process_group(
     states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
     done = {state.chunk for state in states if state is not None and state.kind == "done"}
     left = [chunk for chunk in plan.members(group) if chunk not in done]
+    in_order = grows(plan)
+    begun = 0
     total = {"rows_in": 0, "rows_out": 0, "rejected": 0, "bytes_in": 0, "bytes_out": 0}
     failed: list[tuple[int, ChunkwiseError]] = []
     doubtful = 0
 
     def one(chunk: int) -> Done | tuple[int, ChunkwiseError]:
+        nonlocal begun
+        begun += 1
         if stop is not None and stop():
             # an attempt that only begins to be stopped would leave a failed record
             return chunk, Killed(f"chunk {chunk} was not begun: the task was told to end")
@@ -193,12 +227,15 @@ def process_group(
                 lambda_client=lambda_client,
                 attempt=None if attempt is None else f"{attempt}-{uuid.uuid4().hex[:6]}",
                 stop=stop,
+                connect=connect,
             )
         except ChunkFailed as error:
             return chunk, error
 
     with ThreadPoolExecutor(in_flight, thread_name_prefix="chunkwise-chunk") as pool:
-        results = pool.map(one, left) if in_flight > 1 else map(one, left)
+        side_by_side = in_flight > 1 and not in_order
+        chunks = chain(left, along(staging)) if in_order else left
+        results = pool.map(one, chunks) if side_by_side else map(one, chunks)
         for result in results:
             if isinstance(result, Done):
                 for name in total:
@@ -211,14 +248,16 @@ def process_group(
             else:
                 failed.append(result)
                 log.error("%s", result[1])
+                if in_order:
+                    break
     if failed:
         raise ChunkFailed(
-            f"{len(failed)} of {len(left)} chunks failed; the first: {failed[0][1]}",
+            f"{len(failed)} of {begun} chunks failed; the first: {failed[0][1]}",
             transient=all(error.transient for _, error in failed),
         ) from failed[0][1]
     return GroupReceipt(
         group=group,
-        chunks=len(left),
+        chunks=begun,
         done_before=len(plan.members(group)) - len(left),
         doubtful=doubtful,
         seconds=round(time.monotonic() - started, 3),
@@ -261,7 +300,7 @@ def _digest(name: str, secret: str, dispatch: str) -> str:
     return digest_secrets({name: secret}, dispatch)
 
 
-def _settle(staging: Staging, manifest: Manifest, done: Done, run: ChunkRun) -> Done:
+def _settle(staging: Staging, manifest: Manifest, done: Done, run: ChunkRun | PageRun) -> Done:
     """Put the done record, unless another attempt was first: then remove what this one wrote."""
     key = staging.done_key(manifest.chunk)
     for _ in range(_ROUNDS):

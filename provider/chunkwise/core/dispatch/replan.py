@@ -46,7 +46,7 @@ def replan(
         end = plan.boundaries[-1]
         new: tuple[Boundary, ...] = (plan.boundaries[0], *(end for _ in plan.boundaries[1:]))
     else:
-        source, _ = open_source(client, plan.source)
+        source, _ = open_source(client, plan.object)
         new = boundaries.mend(format_named(plan.format), source, plan.layout, plan.boundaries)
     revision = plan.revision + 1
     changed = [

@@ -8,6 +8,8 @@ from typing import Any
 from chunkwise.core.dispatch.cancel import go_on
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import Done, MergeReceipt
+from chunkwise.core.dispatch.pages.job import Connect
+from chunkwise.core.dispatch.pages.legs import grows
 from chunkwise.core.dispatch.plan import repair
 from chunkwise.core.dispatch.process import process_group
 from chunkwise.core.dispatch.spec import Source, Target
@@ -27,6 +29,7 @@ def resume(
     keep_staging: bool = False,
     delete_input: bool = False,
     expected: tuple[Source, Target] | None = None,
+    connect: Connect | None = None,
 ) -> MergeReceipt:
     """Process exactly the chunks that are missing, here, and merge.
 
@@ -42,7 +45,8 @@ def resume(
     if plan is not None:
         go_on(staging)
         missing = repair(staging, plan)
-        for group in sorted({chunk % plan.groups for chunk in missing}):
+        groups = {chunk % plan.groups for chunk in missing}
+        for group in sorted(groups | ({0} if grows(plan) else set())):
             process_group(
                 client,
                 staging,
@@ -51,6 +55,7 @@ def resume(
                 lambda_client=lambda_client,
                 on_chunk=on_chunk,
                 in_flight=in_flight,
+                connect=connect,
             )
     return merge_parts(
         client,
@@ -62,4 +67,5 @@ def resume(
         keep_staging=keep_staging,
         delete_input=delete_input,
         expected=expected,
+        connect=connect,
     )

@@ -24,7 +24,9 @@ _PIECE: Final = 256 * KiB
 _NO_CHECKSUMS: Final = frozenset({400, 403, 501})
 
 
-class ObjectRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ObjectRef(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="object"
+):
     """One object as it was when it was pinned: what is read, copied or deleted is exactly this one.
 
     :param bucket: bucket name or access point ARN.

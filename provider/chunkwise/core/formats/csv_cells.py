@@ -125,6 +125,16 @@ class Cells:
             return (quote + joined.replace(b"\n", b"%b\n%b" % (quote, quote)) + quote).split(b"\n")
         return None
 
+    def harmless(self, cells: Sequence[bytes], *, first: bool) -> bool:
+        """Whether cells can stand in the place of plain ones: no byte of them means anything.
+
+        :param first: whether they are the first ones of their rows.
+        """
+        if self._single or (first and self._comment):
+            return False
+        joined = b"".join(cells)
+        return b"\n" not in joined and not any(byte in joined for byte in self._harmful)
+
     def cell(self, text: str, *, quoted: bool, first: bool) -> bytes:
         """The cell of a text, with quotes if its predecessor had some, or it must have.
 

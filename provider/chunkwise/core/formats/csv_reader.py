@@ -265,13 +265,12 @@ class CsvReader:
             return Slab(slab.splitlines(keepends=True), 1, rows=rows, size=len(slab))
         pattern, stride = self._plain_pattern
         pieces: list[Any] = pattern.split(slab)
-        values = self._texts(pieces, stride)
-        if values is None:
+        if not slab.isascii() and not all(
+            self._decodable(b"\n".join(pieces[offset::stride])) for offset in self._offsets.values()
+        ):
             return None
         self._seen += rows
-        return Slab(
-            pieces, stride, rows=rows, size=len(slab), offsets=self._offsets, values=values, plain=True
-        )
+        return Slab(pieces, stride, rows=rows, size=len(slab), offsets=self._offsets, plain=True)
 
     def _plain_lines(self, slab: bytes) -> Slab | None:
         """The same where the number of cells does not matter."""

@@ -26,10 +26,11 @@ class Slab:
     :param matches: numbers of the matches that are good rows; ``None``: all.
     :param rows: good rows.
     :param offsets: of the wanted columns in the pieces of a match, by name.
-    :param values: texts of these columns.
+    :param values: texts of these columns, as far as they were found already.
     :param bad: rows that were left out, by the number of good rows before each.
     :param size: bytes of the source.
-    :param plain: whether it is known that there are no quotes and escapes.
+    :param plain: whether it is known that there are no quotes and escapes, and that cells are of the
+        encoding.
     :param unfinished: whether the last piece ends with a line end that the source has not.
     """
 
@@ -113,6 +114,13 @@ class Slab:
             return self.pieces[offset :: self.stride]
         return [self.pieces[offset + match * self.stride] for match in self.matches]
 
+    def texts(self, column: str, cells: Cells) -> list[str]:
+        """Of the good rows."""
+        found = self.values.get(column)
+        if found is None:
+            found = self.values[column] = cells.texts(self.cells(column))
+        return found
+
     def put(self, column: str, cells: Sequence[bytes]) -> None:
         """Other cells for the good rows."""
         offset = self.offsets[column]
@@ -181,8 +189,28 @@ class CsvRows:
         """See :meth:`chunkwise.core.formats.model.Batch.values`. Never ``None``: CSV has no null."""
         found: list[str | None] = []
         for slab in self._slabs:
-            found += slab.values[column]
+            found += slab.texts(column, self._cells)
         return found
+
+    def utf8(self, column: str) -> Sequence[bytes] | None:
+        """See :class:`chunkwise.core.protect.apply.Utf8Rows`: cells as they stand there."""
+        if self._dialect.encoding not in ("utf-8", "ascii") or not all(slab.plain for slab in self._slabs):
+            return None
+        if len(self._slabs) == 1:
+            return self._slabs[0].cells(column)
+        return [cell for slab in self._slabs for cell in slab.cells(column)]
+
+    def replace_utf8(self, column: str, values: Sequence[bytes]) -> None:
+        """See :class:`chunkwise.core.protect.apply.Utf8Rows`."""
+        first = self._columns is not None and self._columns[0] == column
+        if not self._cells.harmless(values, first=first):
+            self.replace(column, [value.decode() for value in values])
+            return
+        start = 0
+        for slab in self._slabs:
+            slab.put(column, values[start : start + slab.rows])
+            slab.values.pop(column, None)
+            start += slab.rows
 
     def replace(self, column: str, values: Sequence[str | None]) -> None:
         """See :meth:`chunkwise.core.formats.model.Batch.replace`.
@@ -218,7 +246,7 @@ class CsvRows:
     def _replace(
         self, slab: Slab, column: str, new: Sequence[str | None], *, first: bool, start: int
     ) -> None:
-        old = slab.values[column]
+        old = slab.texts(column, self._cells)
         cells = slab.cells(column)
         kept = None in new
         texts: list[Any] = list(new)

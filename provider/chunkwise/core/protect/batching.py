@@ -17,7 +17,7 @@ from chunkwise.core.protect.model import Limits, Protector, Task, ValuesFailed
 _SHOWN: Final = 10
 # Values that are looked at to see whether many are equal, and the share of them that must differ for all to
 # be sent as they come: to find equal ones costs a third of a keyed hash.
-_LOOKED_AT: Final = 256
+_LOOKED_AT: Final = 64
 _DIFFERENT: Final = 2 / 3
 
 
@@ -90,7 +90,13 @@ class _Plan:
         self._protector = protector
         self._row_number = row_number
         self._cache = protector.cache
-        self._straight = protector.local and self._cache is None and _mostly_different(column)
+        self._straight = (
+            protector.local
+            and self._cache is None
+            and column.keep_null
+            and column.keep_empty
+            and mostly_different(column.values)
+        )
         if self._straight:
             there: Any = list(filter(None, column.values))
             self._changes = bool(there)
@@ -137,7 +143,7 @@ class _Plan:
         if not self._changes:
             return None
         if self._straight:
-            found = list(chain.from_iterable(answers))
+            found: list[str | None] = list(chain.from_iterable(answers))
             if len(found) == len(column.values):
                 return found
             each = iter(found)
@@ -169,11 +175,9 @@ class _Plan:
         )
 
 
-def _mostly_different(column: ColumnValues) -> bool:
-    """Whether few values of a column are equal, by its first ones; not asked of empty ones that are kept."""
-    if not (column.keep_null and column.keep_empty):
-        return False
-    first = [value for value in column.values[:_LOOKED_AT] if value]
+def mostly_different(values: Sequence[str | None] | Sequence[bytes]) -> bool:
+    """Whether few values of a column are equal, but for empty ones; by the first of them."""
+    first = [value for value in values[:_LOOKED_AT] if value]
     return len(set(first)) >= _DIFFERENT * len(first)
 
 

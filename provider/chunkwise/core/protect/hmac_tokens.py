@@ -81,18 +81,29 @@ class HmacProtector:
 
         :raises ConfigError: the task is to unprotect.
         """
+        try:
+            data = [value.encode() for value in values]
+        except UnicodeEncodeError:  # a lone surrogate, from JSON or from bytes that are no text
+            data = [value.encode("utf-8", "surrogatepass") for value in values]
+        return self._tokens(task, data)
+
+    def protect_utf8(self, task: Task, values: Sequence[bytes]) -> Sequence[bytes] | None:
+        """See :class:`~chunkwise.core.protect.model.Utf8Protector`.
+
+        :raises ConfigError: the task is to unprotect.
+        """
+        prefix = self._options.prefix
+        if not prefix.isascii() or "\n" in prefix:
+            return None
+        return "\n".join(self._tokens(task, values)).encode().split(b"\n") if values else []
+
+    def _tokens(self, task: Task, data: Sequence[bytes]) -> list[str]:
         if task.operation != "protect":
             raise ConfigError(
                 f"column {task.column!r}: tokens of protector 'hmac' cannot be turned back into values;"
                 " unprotect needs another protector"
             )
         inner, outer = self._keyed(task.data_element)
-        try:
-            data = [value.encode() for value in values]
-        except UnicodeEncodeError:
-            data = []
-        if values and not data:  # a lone surrogate, from JSON or from bytes that are no text
-            data = [value.encode("utf-8", "surrogatepass") for value in values]
         options = self._options
         tokens = _hex(data, inner, outer) if options.encoding == "hex" else _base64url(data, inner, outer)
         if options.length is not None and options.length < _FULL[options.encoding]:

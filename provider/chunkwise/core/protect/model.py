@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from chunkwise.core.errors import ProtectFailed
 from chunkwise.core.protect.cache import Cache
@@ -70,6 +70,17 @@ class Protector(Protocol):
 
         :param values: no two are equal, unless it is local.
         :raises ProtectFailed: they cannot be protected; the text holds none of them.
+        """
+
+
+@runtime_checkable
+class Utf8Protector(Protocol):
+    """A local protector that reads UTF-8 and writes ASCII: nothing is decoded and encoded again."""
+
+    def protect_utf8(self, task: Task, values: Sequence[bytes]) -> Sequence[bytes] | None:
+        """What ``protect`` gives, for the same texts; ``None``: ask that.
+
+        :param values: of one column; none is empty. Equal ones may be among them.
         """
 
 

@@ -27,6 +27,8 @@ FORBIDDEN = [
     ("no-airflow", "core/ingest/job.py", "from airflow.sdk import Variable"),
     ("no-airflow", "core/units.py", "def late():\n    import airflow"),
     ("no-airflow", "cli/run.py", "import chunkwise.edge"),
+    ("no-airflow", "aws_lambda/processor.py", "import chunkwise.edge"),
+    ("light", "aws_lambda/processor.py", "import pyarrow"),
     ("adapters", "triggers/dispatch.py", "import chunkwise.sensors.dispatch"),
     ("light", "core/dispatch/plan.py", "import pyarrow"),
     ("light", "core/paging/model.py", "import pyarrow"),

@@ -13,6 +13,8 @@ from urllib.parse import quote_plus
 
 from chunkwise.aws_lambda.logs import Lines
 
+_ARN = "arn:aws:lambda:us-east-1:123456789012:function:processor"
+
 
 class Context:
     """AWS's LambdaContext, as far as a handler may use it.
@@ -24,7 +26,7 @@ class Context:
         self._ends = time.monotonic() + seconds
         self.aws_request_id = str(uuid.uuid4())
         self.function_name = "processor"
-        self.invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:processor"
+        self.invoked_function_arn = _ARN
         self.memory_limit_in_mb = memory_mb
         self.log_group_name = "/aws/lambda/processor"
         self.log_stream_name = "2026/11/21/[$LATEST]0123456789abcdef"
@@ -63,7 +65,7 @@ def s3_event(bucket: str, *keys: str, etag: str | None = None, time: str | None 
 def durable_event(payload: Any) -> dict[str, Any]:
     """What the handler of a durable function gets for this payload."""
     return {
-        "DurableExecutionArn": "arn:aws:lambda:us-east-1:123456789012:function:processor:1/durable-execution/a/b",
+        "DurableExecutionArn": f"{_ARN}:1/durable-execution/a/b",
         "CheckpointToken": "token",
         "InitialExecutionState": {
             "Operations": [

@@ -144,15 +144,15 @@ class Planner:
         plan = planned.plan
         log.info(
             "%s (%d bytes of %s) is %s: %d chunks, output %s",
-            plan.source.uri,
-            plan.source.size,
+            ref.uri,
+            ref.size,
             plan.format,
             "gone on with" if planned.resumed else "planned",
             plan.chunks,
             target.uri,
         )
         answer = {
-            "source": plan.source.uri,
+            "source": ref.uri,
             "state": "resumed" if planned.resumed else "planned",
             "dispatch": staging.uri,
             "target": target.uri,

@@ -10,8 +10,8 @@ from typing import Any
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import MergeReceipt
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
-from chunkwise.core.dispatch.spec import Source
 from chunkwise.core.dispatch.staging import Staging, parse_state
+from chunkwise.core.errors import DispatchNotFound
 from chunkwise.core.storage.objects import MAX_KEYS, Listed
 
 log = logging.getLogger(__name__)
@@ -70,16 +70,19 @@ def merge_if_last(
                 log.warning("%s", error)
 
     log.info("all %d chunks in %s have reported: merging", plan.chunks, staging.uri)
-    return merge_parts(
-        client,
-        staging,
-        owner=owner,
-        run=run,
-        run_missing=again,
-        keep_staging=plan.config.last_merge.keep_staging,
-        delete_input=plan.config.last_merge.delete_input,
-        expected=(Source(bucket=plan.source.bucket, key=plan.source.key), plan.config.target),
-    )
+    try:
+        return merge_parts(
+            client,
+            staging,
+            owner=owner,
+            run=run,
+            run_missing=again,
+            keep_staging=plan.config.last_merge.keep_staging,
+            delete_input=plan.config.last_merge.delete_input,
+        )
+    except DispatchNotFound:
+        log.info("another last processor has merged and cleaned up %s", staging.uri)
+        return None
 
 
 def _reported(staging: Staging, manifest: Listed) -> bool:

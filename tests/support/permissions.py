@@ -1,0 +1,118 @@
+"""Which permissions calls of S3 need, and whether a policy gives them.
+
+Sources: Amazon S3 API reference, "Permissions" of each operation, and "Required permissions for Amazon S3 API
+operations"; AWS IAM user guide, "Policy evaluation logic".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+_OBJECT = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "UploadPartCopy": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "DeleteObject": "s3:DeleteObject",
+}
+_BUCKET = {
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """A permission.
+
+    :param prefix: what is listed; ``None`` where nothing is.
+    """
+
+    action: str
+    resource: str
+    prefix: str | None = None
+
+
+def needs(operation: str, params: Mapping[str, Any]) -> set[Need]:
+    """What a call needs."""
+    bucket = f"arn:aws:s3:::{params['Bucket']}"
+    if operation in _BUCKET:
+        return {Need(_BUCKET[operation], bucket, params["Prefix"])}
+    if operation == "DeleteObjects":
+        return {Need("s3:DeleteObject", f"{bucket}/{item['Key']}") for item in params["Delete"]["Objects"]}
+    key = f"{bucket}/{params['Key']}"
+    if operation in ("GetObject", "HeadObject"):
+        # without the permission to list, what is not there is answered by 403
+        return {Need(_read(params), key), Need("s3:ListBucket", bucket)}
+    found = {Need(_OBJECT[operation], key)}
+    if "IfMatch" in params:
+        found.add(Need("s3:GetObject", key))
+    if operation == "UploadPartCopy":
+        # botocore has written it as a header already: bucket/key?versionId=id
+        source, _, version = params["CopySource"].partition("?")
+        action = "s3:GetObjectVersion" if version else "s3:GetObject"
+        found.add(Need(action, f"arn:aws:s3:::{unquote(source)}"))
+    return found
+
+
+def _read(params: Mapping[str, Any]) -> str:
+    return "s3:GetObjectVersion" if "VersionId" in params else "s3:GetObject"
+
+
+def record(client: Any, found: set[Need]) -> None:
+    """Note from now on what the calls of a client need."""
+
+    def note(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        found.update(needs(model.name, params))
+
+    client.meta.events.register("before-parameter-build.s3", note)
+
+
+def allows(statements: Iterable[Mapping[str, Any]], need: Need) -> bool:
+    """Whether a policy gives a permission."""
+    effects = {statement["Effect"] for statement in statements if _speaks_of(statement, need)}
+    return effects == {"Allow"}
+
+
+def unused(statements: Iterable[Mapping[str, Any]], found: Iterable[Need]) -> set[tuple[str, str]]:
+    """Actions and resources of S3 that a policy allows and no call needed."""
+    left = {
+        (action, resource)
+        for statement in statements
+        for action in _list(statement["Action"])
+        for resource in _list(statement["Resource"])
+        if action.startswith("s3:")
+    }
+    return left - {
+        (action, resource)
+        for action, resource in left
+        if any(need.action == action and _matches(resource, need.resource) for need in found)
+    }
+
+
+def _speaks_of(statement: Mapping[str, Any], need: Need) -> bool:
+    if not any(_matches(action, need.action) for action in _list(statement["Action"])):
+        return False
+    if not any(_matches(resource, need.resource) for resource in _list(statement["Resource"])):
+        return False
+    conditions = statement.get("Condition", {})
+    assert conditions.keys() <= {"StringLikeIfExists"}, conditions
+    wanted = conditions.get("StringLikeIfExists", {"s3:prefix": "*"})
+    assert wanted.keys() == {"s3:prefix"}, wanted
+    return need.prefix is None or _matches(wanted["s3:prefix"], need.prefix)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    escaped = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(escaped, text, re.DOTALL) is not None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

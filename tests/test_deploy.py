@@ -1,0 +1,380 @@
+"""``deploy/template.yaml``: what it makes runs, and may do what it does and nothing else."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunkwise.aws_lambda import clients, dispatcher, environment, processor
+from chunkwise.aws_lambda import secrets as kept_secrets
+from chunkwise.core.dispatch import merge as merging
+from chunkwise.core.dispatch.board import Board, snapshot
+from chunkwise.core.dispatch.merge import merge_parts
+from chunkwise.core.dispatch.places import source_of, staging_of, target_of
+from chunkwise.core.dispatch.plan import plan_dispatch
+from chunkwise.core.dispatch.settings import mapping_of
+from chunkwise.core.dispatch.spec import Config
+from chunkwise.core.errors import ChunkwiseError
+from chunkwise.core.protect.protector import ProtectorSpec
+from chunkwise.core.storage.concat_plan import Limits
+from chunkwise.core.units import KiB, MiB
+from chunkwise.packaging import ARCHITECTURES, PYTHONS
+from tests.support.cloudformation import Stack
+from tests.support.faults import FOREVER, Faults
+from tests.support.files import MAKERS, MAPPING, people
+from tests.support.lambda_runtime import Context, s3_event
+from tests.support.permissions import Need, allows, needs, record, unused
+from tests.support.strict_s3 import StrictS3
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEMPLATE = REPOSITORY / "deploy" / "template.yaml"
+NEEDED = {"CodeBucket": "code", "CodeKey": "chunkwise.zip", "BucketName": "data"}
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:tokens-AbCdEf"
+PROTECT = "arn:aws:lambda:us-east-1:123456789012:function:protect"
+CRYPT = "arn:aws:kms:us-east-1:123456789012:key/1234"
+FUNCTIONS = ("Dispatcher", "Ingest", "Processor")
+LIMITS = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
+INVOKES_NOBODY = {"CHUNKWISE_PROCESSOR_FUNCTION": ""}
+STACK = Stack(TEMPLATE, **NEEDED)
+
+
+def test_the_linter_of_cloudformation_finds_nothing() -> None:
+    linter = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run([linter, TEMPLATE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_linter_would_notice(tmp_path: Path) -> None:
+    broken = tmp_path / "template.yaml"
+    broken.write_text(TEMPLATE.read_text().replace("!GetAtt Failed.Arn", "!GetAtt Failed.Nothing"))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cfn-lint"), broken], capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "Failed.Nothing" in done.stdout or "'Nothing'" in done.stdout
+
+
+def test_the_functions_are_the_handlers() -> None:
+    functions = STACK.of_type("AWS::Lambda::Function")
+    assert set(functions) == set(FUNCTIONS)
+    for properties in functions.values():
+        module, _, name = properties["Handler"].rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name))
+        assert properties["Timeout"] == 900  # AWS Lambda quotas
+
+
+def test_what_packages_are_built_for_can_be_deployed() -> None:
+    parameters = STACK.template["Parameters"]
+    assert parameters["Architecture"]["AllowedValues"] == list(ARCHITECTURES)
+    assert parameters["Runtime"]["AllowedValues"] == [f"python{version}" for version in PYTHONS]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_an_environment_variable_is_one_that_is_read(function: str) -> None:
+    stack = Stack(TEMPLATE, **NEEDED, Protector='{"name": "mask"}')
+    variables = stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
+    assert variables.keys() <= {variable.name for variable in environment.VARIABLES}
+    environment.settings(variables)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_what_fails_is_not_run_again_and_not_lost(function: str) -> None:
+    found = STACK.of_type("AWS::Lambda::EventInvokeConfig")[f"{function}Events"]
+    assert found["FunctionName"] == f"<{function}>"
+    assert found["MaximumRetryAttempts"] == 0
+    assert found["MaximumEventAgeInSeconds"] == Config(target=target_of(None, "s3://b/k")).deadline_seconds
+    assert found["DestinationConfig"]["OnFailure"]["Destination"] == "<Failed.Arn>"
+    send = Need("sqs:SendMessage", "<Failed.Arn>")
+    assert allows(STACK.policy(f"{function}Role"), send)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_writes_its_own_log_which_ends(function: str) -> None:
+    log = STACK.of_type("AWS::Logs::LogGroup")[f"{function}Log"]
+    name = STACK.of_type("AWS::Lambda::Function")[function]["FunctionName"]
+    assert log == {"LogGroupName": f"/aws/lambda/{name}", "RetentionInDays": 30}
+    groups = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/"
+    for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
+        policy = STACK.policy(f"{function}Role")
+        assert allows(policy, Need(action, f"{groups}{name}:log-stream:2026"))
+        assert not allows(policy, Need(action, f"{groups}another:log-stream:2026"))
+
+
+def test_concurrency_is_reserved_unless_it_is_not_wanted() -> None:
+    assert STACK.of_type("AWS::Lambda::Function")["Processor"]["ReservedConcurrentExecutions"] == 50
+    free = Stack(TEMPLATE, **NEEDED, ProcessorConcurrency="0")
+    assert "ReservedConcurrentExecutions" not in free.of_type("AWS::Lambda::Function")["Processor"]
+
+
+def test_uploads_that_nobody_ends_are_ended_by_the_bucket() -> None:
+    (rule,) = STACK.of_type("AWS::S3::Bucket")["Bucket"]["LifecycleConfiguration"]["Rules"]
+    assert rule["Status"] == "Enabled"
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 3}
+    assert set(rule) == {"Id", "Status", "AbortIncompleteMultipartUpload"}  # no prefix, no expiration of data
+
+
+def test_a_bucket_that_is_there_is_left_alone() -> None:
+    assert Stack(TEMPLATE, **NEEDED, CreateBucket="false").of_type("AWS::S3::Bucket") == {}
+    assert STACK.resources["Bucket"]["DeletionPolicy"] == "Retain"
+
+
+def test_only_files_that_arrive_start_the_dispatcher_and_only_if_asked() -> None:
+    """Neither manifests nor parts nor outputs do."""
+    assert "NotificationConfiguration" not in STACK.of_type("AWS::S3::Bucket")["Bucket"]
+    stack = Stack(TEMPLATE, **NEEDED, Serverless="true")
+    found = stack.of_type("AWS::S3::Bucket")["Bucket"]["NotificationConfiguration"]
+    assert found == {
+        "LambdaConfigurations": [
+            {
+                "Event": "s3:ObjectCreated:*",
+                "Function": "<Dispatcher.Arn>",
+                "Filter": {"S3Key": {"Rules": [{"Name": "prefix", "Value": "incoming/"}]}},
+            }
+        ]
+    }
+    permission = stack.of_type("AWS::Lambda::Permission")["DispatcherPermission"]
+    assert permission["SourceArn"] == "arn:aws:s3:::data"
+    assert permission["SourceAccount"] == "123456789012"
+
+
+# --- permissions --------------------------------------------------------------------------------------------
+
+Needs = dict[str, set[Need]]
+
+
+class Calls:
+    """What the calls of each role need.
+
+    :ivar stack: the template for the bucket of the test.
+    """
+
+    def __init__(self, s3: StrictS3, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> None:
+        self.stack = Stack(TEMPLATE, **{**NEEDED, "BucketName": s3.bucket}, **parameters)
+        self.of: Needs = {}
+        self._s3 = s3
+        self._patch = monkeypatch
+
+    def role(self, name: str, client: Any) -> Any:
+        """Note the calls of a client as those of a role."""
+        record(client, self.of.setdefault(name, set()))
+        return client
+
+    def function(self, name: str, **variables: str) -> None:
+        """Let handlers run with the environment that the template gives this function, as its role.
+
+        :param variables: replaced; an empty one is taken out.
+        """
+        given = {**self.stack.of_type("AWS::Lambda::Function")[name]["Environment"]["Variables"], **variables}
+        for variable in environment.VARIABLES:
+            self._patch.delenv(variable.name, raising=False)
+        for variable, value in given.items():
+            if value:
+                self._patch.setenv(variable, value)
+        clients.forget()
+        self.role(f"{name}Role", clients.s3())
+
+
+@pytest.fixture
+def calls(scaled_s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
+    """A stack on a bucket that is versioned, as many are: more permissions are needed there."""
+    scaled_s3.client.put_bucket_versioning(
+        Bucket=scaled_s3.bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": scaled_s3.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    root = logging.getLogger()
+    before = root.level, [(handler, handler.formatter) for handler in root.handlers]
+    yield Calls(scaled_s3, monkeypatch, Serverless="true", DeleteInput="true")
+    root.setLevel(before[0])
+    for handler, formatter in before[1]:
+        handler.setFormatter(formatter)
+    clients.forget()
+    kept_secrets.forget()
+
+
+def airflow_role() -> tuple[str, ...]:
+    """The policies that the stack has for Airflow."""
+    return tuple(re.findall(r"<(\w+)>", STACK.outputs["AirflowPolicies"]))
+
+
+SMALL = json.dumps({"chunk_bytes": 32 * KiB, "threshold_bytes": 0, "mode": "exact"})
+
+
+def test_what_is_allowed_is_what_is_done(
+    calls: Calls, scaled_s3: StrictS3, scaled_faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that plans, processors, merges, clean-up and failures ask of S3, and nothing that they do not."""
+    s3 = scaled_s3
+    monkeypatch.setattr(merging, "concat", functools.partial(merging.concat, limits=LIMITS))
+    s3.put("mapping.json", json.dumps(MAPPING).encode())
+    serverless(calls, s3)
+    under_airflow(calls, s3, scaled_faults)
+    failing(calls, s3)
+    assert s3.open_uploads() == []
+
+    policies = {
+        "DispatcherRole": calls.stack.policy("DispatcherRole"),
+        "ProcessorRole": calls.stack.policy("ProcessorRole"),
+        "Airflow": calls.stack.policy(*airflow_role()),
+    }
+    assert calls.of.keys() == policies.keys()
+    for name, found in calls.of.items():
+        assert {need for need in found if not allows(policies[name], need)} == set(), name
+    everything = set().union(*calls.of.values())
+    for policy in ("StagingPolicy", "DataPolicy"):
+        assert unused(calls.stack.policy(policy), everything) == set(), policy
+    for name in ("DispatcherRole", "ProcessorRole"):
+        assert unused(policies[name], everything) == set(), name
+
+
+def serverless(calls: Calls, s3: StrictS3) -> None:
+    """A file arrives, and its output appears."""
+    s3.put("incoming/people.jsonl", MAKERS["jsonl"](people(2000)))
+    calls.function(
+        "Dispatcher", CHUNKWISE_PROTECTOR='{"name": "mask"}', CHUNKWISE_CONFIG=SMALL, **INVOKES_NOBODY
+    )
+    event = s3_event(s3.bucket, "incoming/people.jsonl")
+    (answer,) = dispatcher.handler(event, Context())["files"]
+    assert answer["state"] == "planned"
+    assert answer["dispatch"].startswith(calls.stack.outputs["StagingUri"])
+    found = s3.keys()
+    manifests = [key for key in found if key.endswith(".manifest.json")]
+    assert len(manifests) == answer["chunks"] > 1
+    calls.function("Processor")
+    for key in manifests[:-1]:
+        processor.handler({"manifest": f"s3://{s3.bucket}/{key}"}, Context())
+    calls.function(
+        "Dispatcher", CHUNKWISE_PROTECTOR='{"name": "mask"}', CHUNKWISE_CONFIG=SMALL, **INVOKES_NOBODY
+    )
+    assert dispatcher.handler(event, Context())["files"][0]["state"] == "resumed"
+    calls.function("Processor")
+    processor.handler({"manifest": f"s3://{s3.bucket}/{manifests[-1]}"}, Context())
+    assert s3.keys() == ["mapping.json", "output/incoming/people.jsonl"]
+
+
+def under_airflow(calls: Calls, s3: StrictS3, faults: Faults) -> None:
+    """Operators plan, wait and merge, the first time in vain."""
+    s3.put("incoming/2/people.csv", MAKERS["csv"](people(2000)))
+    client = calls.role("Airflow", faults.client)
+    uri, target = f"s3://{s3.bucket}/incoming/2/people.csv", f"s3://{s3.bucket}/output/2/people.csv"
+    staging = staging_of(client, s3_key=uri, staging_uri=calls.stack.outputs["StagingUri"])
+    source = source_of(None, uri, s3.head("incoming/2/people.csv")["VersionId"])
+    mapping = mapping_of(client, source, "auto")
+    config = Config(
+        target=target_of(None, target),
+        chunk_bytes=32 * KiB,
+        threshold_bytes=None,
+        mapping=mapping,
+        protector=ProtectorSpec(name="mask"),
+    )
+    for on_existing in ("fail", "restart"):
+        plan = plan_dispatch(client, source, config, staging, on_existing=on_existing).plan
+    calls.function("Processor")
+    for chunk in range(plan.chunks):
+        processor.handler({"manifest": f"s3://{s3.bucket}/{staging.manifest_key(chunk)}"}, Context())
+    snapshot(staging, Board(plan))
+    faults.fail("CompleteMultipartUpload", status=403, times=FOREVER)
+    with pytest.raises(ChunkwiseError):
+        merge_parts(client, staging, owner="test", run="1", delete_input=True)
+    faults.clear()
+    assert merge_parts(client, staging, owner="test", run="2", delete_input=True).rows_in == 2000
+    assert not s3.has("incoming/2/people.csv")
+
+
+def failing(calls: Calls, s3: StrictS3) -> None:
+    """A chunk that cannot be read to its end, after parts of it were sent."""
+    line = json.dumps({"id": "1", "name": "n", "note": "x" * 10_000}).encode() + b"\n"
+    s3.put("incoming/broken.jsonl", line * 3_000 + b"{")
+    options = json.dumps({"threshold_bytes": 10**9})
+    calls.function(
+        "Dispatcher", CHUNKWISE_PROTECTOR='{"name": "mask"}', CHUNKWISE_CONFIG=options, **INVOKES_NOBODY
+    )
+    dispatcher.handler(s3_event(s3.bucket, "incoming/broken.jsonl"), Context())
+    calls.function("Processor")
+    found = s3.keys()
+    (key,) = [key for key in found if key.endswith(".manifest.json")]
+    with pytest.raises(ChunkwiseError):
+        processor.handler({"manifest": f"s3://{s3.bucket}/{key}"}, Context())
+
+
+def test_without_leave_to_remove_nothing_may_be_removed() -> None:
+    remove = Need("s3:DeleteObject", "arn:aws:s3:::data/incoming/people.csv")
+    removing = Stack(TEMPLATE, **NEEDED, DeleteInput="true")
+    for role in (("ProcessorRole",), ("DispatcherRole",), airflow_role()):
+        assert not allows(STACK.policy(*role), remove)
+        assert allows(removing.policy(*role), remove)
+
+
+def test_secrets_and_a_function_that_protects_may_be_used_if_they_are_named() -> None:
+    wanted = [Need("secretsmanager:GetSecretValue", SECRET), Need("lambda:InvokeFunction", PROTECT)]
+    named = Stack(TEMPLATE, **NEEDED, SecretArns=SECRET, ProtectFunctionArn=PROTECT)
+    for need in wanted:
+        assert not allows(STACK.policy("ProcessorRole"), need)
+        assert allows(named.policy("ProcessorRole"), need)
+    assert "SecretsPolicy" not in STACK.resources
+    only = Stack(TEMPLATE, **NEEDED, SecretArns=SECRET)
+    assert [allows(only.policy("ProcessorRole"), need) for need in wanted] == [True, False]
+
+
+def test_a_key_of_ones_own_is_used_and_may_be_used() -> None:
+    stack = Stack(TEMPLATE, **NEEDED, KeyArn=CRYPT)
+    (rule,) = stack.of_type("AWS::S3::Bucket")["Bucket"]["BucketEncryption"][
+        "ServerSideEncryptionConfiguration"
+    ]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": CRYPT}
+    for role in (*((f"{function}Role",) for function in FUNCTIONS), airflow_role()):
+        for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+            assert allows(stack.policy(*role), Need(action, CRYPT))
+            assert not allows(STACK.policy(*role), Need(action, CRYPT))
+
+
+def test_airflow_may_invoke_what_it_invokes_and_no_other_function() -> None:
+    policy = STACK.policy(*airflow_role())
+    for function in ("Processor", "Ingest"):
+        for action in ("lambda:InvokeFunction", "lambda:GetFunctionConfiguration"):
+            assert allows(policy, Need(action, f"<{function}.Arn>"))
+    assert not allows(policy, Need("lambda:InvokeFunction", "<Dispatcher.Arn>"))
+    assert allows(STACK.policy("DispatcherRole"), Need("lambda:InvokeFunction", "<Processor.Arn>"))
+
+
+def test_nothing_is_allowed_on_everything() -> None:
+    stack = Stack(
+        TEMPLATE, **NEEDED, SecretArns=SECRET, ProtectFunctionArn=PROTECT, KeyArn=CRYPT, DeleteInput="true"
+    )
+    for name in [*stack.of_type("AWS::IAM::ManagedPolicy"), *stack.of_type("AWS::IAM::Role")]:
+        for statement in stack.policy(name):
+            for action in (
+                statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            ):
+                assert re.fullmatch(r"[a-z0-9]+:[A-Za-z]+", action), f"{name}: {action}"
+            resources = statement["Resource"]
+            for resource in resources if isinstance(resources, list) else [resources]:
+                assert not re.match(r"\*|arn:aws:s3:::\*|arn:aws:s3:::data/\*$", resource), (
+                    f"{name}: {resource}"
+                )
+
+
+def test_the_permissions_would_notice() -> None:
+    put = needs("PutObject", {"Bucket": "data", "Key": "incoming/x"})
+    assert not any(allows(STACK.policy("ProcessorRole"), need) for need in put)
+    listed = needs("ListObjectsV2", {"Bucket": "data", "Prefix": "output/"})
+    assert not any(allows(STACK.policy("ProcessorRole"), need) for need in listed)
+    copied = {"Bucket": "data", "Key": "output/x", "CopySource": "data/other/x"}
+    assert Need("s3:GetObject", "arn:aws:s3:::data/other/x") in needs("UploadPartCopy", copied)
+    assert ("s3:PutObject", "arn:aws:s3:::data/output/*") in unused(STACK.policy("DataPolicy"), put)

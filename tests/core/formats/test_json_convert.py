@@ -123,6 +123,18 @@ def test_records_on_several_lines_become_one_line_each():
     assert out == b'{"a":1,"a": 2}\n[1,2]\n"x"\n'
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@given(found=st.lists(objects(), max_size=6), chunk=st.integers(1, 40), looked_at=st.booleans())
+def test_without_a_change_nothing_changes(name, found, chunk, looked_at):
+    """Keys that stand twice, whether or not the rows are looked into."""
+    data = file_of(name, [text for text, _ in found])
+    request = ReadRequest(records=looked_at)
+    dispatch = Dispatch(FORMATS[name], BytesSource(data), chunk_bytes=chunk, exact=True, request=request)
+    assert dispatch.output() == data
+    assert dispatch.rows == len(found)
+    assert dispatch.chain_closes()
+
+
 # --- to rows of columns -------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from chunkwise.core.errors import InvalidSource
 from chunkwise.core.formats.json_grammar import TOKEN, Grammar
+from chunkwise.core.formats.json_members import nested_end
 from chunkwise.core.formats.json_text import BOM, decode_string, encode_text
 from chunkwise.core.formats.json_window import NO_WHITE, Window
 from chunkwise.core.units import MiB
@@ -20,6 +23,10 @@ from chunkwise.core.units import MiB
 _LONGEST: Final = MiB
 _WRONG: Final = "outside of the records, it cannot stand there: this is no JSON"
 
+#: bytes of values that may be looked at in vain, for being longer than a window: so many, and so many for
+#: each byte that went by
+_IN_VAIN, _IN_VAIN_SHARE = MiB // 4, 1
+_ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 #: groups of a token
 _STRING, _SCALAR, _SIGN = 1, 2, 3
 #: what shows that a number or a name has ended
@@ -63,12 +70,14 @@ def skip_to_array(window: Window, path: Sequence[str], name: str, keep: int) -> 
     for token in tokens:
         if token.key:
             wanted = token.depth == matched and _is(token.text, path[matched - 1])
+            tokens.skim = not wanted
         elif wanted and token.text != b":":
             if token.text != (b"[" if matched == len(path) else b"{"):
                 raise _misled(name, path, matched, token)
             if matched == len(path):
                 return tokens.leave()
             matched, wanted = matched + 1, False
+            tokens.skim = True
         elif token.depth < matched:
             raise InvalidSource(
                 f"{name}: records_path {_shown(path)} leads nowhere: {_where(path[: matched - 1])},"
@@ -93,6 +102,7 @@ def check_rest(window: Window, path: Sequence[str], name: str, keep: int) -> byt
     depth = len(path)
     wrong = _WRONG if path else "the array ended before it"
     tokens = _Tokens(window, grammar, name, keep=keep, wrong=wrong)
+    tokens.skim = True
     for token in tokens:
         depth = min(depth, token.depth)
         if token.key and token.depth == depth and _is(token.text, path[depth - 1]):
@@ -127,6 +137,9 @@ class _Tokens:
         self._keep = keep
         self._wrong = wrong
         self._kept = b""
+        self._in_vain = 0
+        #: whether the next value may be gone past at once, without its tokens
+        self.skim = False
 
     def leave(self) -> bytes:
         """Leave behind what was seen; the first bytes of all that was."""
@@ -139,6 +152,8 @@ class _Tokens:
     def __iter__(self) -> Iterator[Token]:
         grammar, window = self._grammar, self._window
         while True:
+            if self.skim and grammar.at_value and self._skimmed():
+                continue
             found = TOKEN.match(window.data, self._at)
             if found is None or (found.lastindex == _SCALAR and not _ENDED.match(window.data, found.end())):
                 token = self._at_the_edge()
@@ -152,6 +167,26 @@ class _Tokens:
                 raise self._fault(window.position + start)
             self._at = found.end()
             yield Token(text, window.position + start, key, grammar.depth)
+
+    def _skimmed(self) -> bool:
+        """Go past an object or array at once, if the window has all of it."""
+        data = self._window.data
+        found = NO_WHITE.search(data, self._at)
+        if found is None or data[found.start()] not in b"{[":
+            return False
+        start = found.start()
+        if self._in_vain > _IN_VAIN + _IN_VAIN_SHARE * (self._window.position + start):
+            return False
+        end = nested_end(data, start)
+        try:
+            _ANY.decode(data[start:end])
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            # it goes on after the window, or the parser refuses it: token by token it will show
+            self._in_vain += end - start
+            return False
+        self._grammar.scalar(string=False)
+        self._at = end
+        return True
 
     def _at_the_edge(self) -> Token | None:
         """The next token, where the window may end within it, or it is none; ``None``: the stream ends."""

@@ -19,6 +19,7 @@ from chunkwise.cli import main
 from chunkwise.cli.arguments import _size, parser
 from chunkwise.cli.screen import Screen, table
 from chunkwise.core.dispatch.board import Board, snapshot
+from chunkwise.core.dispatch.model import Limit
 from chunkwise.core.dispatch.staging import Staging
 from tests.support.dispatch import CHUNK, planned, processed, source
 from tests.support.faults import Faults
@@ -229,6 +230,17 @@ def test_verify_finds_a_difference(cli: Cli, s3: S3) -> None:
     assert "301 out" in cli("verify", cli.uri, cli.target, code=1)
 
 
+def test_verify_raises_the_alarm_if_a_protected_column_is_what_it_was(cli: Cli, s3: S3) -> None:
+    s3.put("out/people.jsonl", source(s3))
+    s3.put("mapping.json", json.dumps(MAPPING).encode())
+    found = cli.json("verify", cli.uri, cli.target, code=1)
+    assert (found["ok"], found["unchanged"], found["differing"]) == (False, ["name"], [])
+    assert "the mapping changes name, and the values are the same" in cli(
+        "verify", cli.uri, cli.target, code=1
+    )
+    assert cli.json("verify", cli.uri, cli.target, "--mapping", "none")["identical"] is True
+
+
 def test_options_of_a_format_and_a_mapping_of_ones_own(cli: Cli, s3: S3, tmp_path: Path) -> None:
     rows = [{"a;b": "1", "c": "x\ty"}, {"a;b": "", "c": "z"}]
     s3.put("in/people.jsonl", MAKERS["csv"](rows).replace(b",", b"|"))
@@ -328,6 +340,21 @@ def test_a_terminal_without_block_characters_gets_plain_ones(s3: S3) -> None:
     Screen(out).draw(board, "title", last=True)
 
 
+def test_the_limit_of_chunks_in_flight_is_changed_while_a_dispatch_runs(cli: Cli, s3: S3) -> None:
+    source(s3)
+    staging = Staging.beside(s3.client, s3.bucket, "in/people.jsonl")
+    cli("limit", cli.uri, "--chunks-in-flight", "3", code=1)
+    assert "DispatchNotFound" in cli.err
+    cli.plan()
+    for number in (3, 1000):
+        found = cli.json("limit", cli.uri, "--chunks-in-flight", str(number))
+        assert found == {"staging_uri": staging.uri, "chunks_in_flight": number}
+        limit = staging.get(staging.limit_key, Limit)
+        assert limit is not None
+        assert limit[0].chunks_in_flight == number
+    assert "at most 7 chunks" in cli("limit", staging.uri, "--chunks-in-flight", "7")
+
+
 # --- errors and exit codes ----------------------------------------------------------------------------------
 
 
@@ -347,9 +374,7 @@ def test_what_may_pass_has_an_exit_code_of_its_own(
     ("arguments", "code", "says"),
     [
         (("status", "s3://{bucket}/in/nothing.csv"), 1, "DispatchNotFound"),
-        (("process", "in/people.jsonl"), 2, "s3://bucket/key"),
         (("plan", "s3://{bucket}/in/nothing.csv", "s3://{bucket}/out"), 1, "SourceChanged"),
-        (("plan", "s3://{bucket}/in/people.jsonl", "no-bucket"), 2, "target_key"),
         (
             ("plan", "s3://{bucket}/in/people.jsonl", "s3://{bucket}/out", "--mapping", "/nonexistent"),
             2,
@@ -373,6 +398,11 @@ def test_errors_name_what_is_wrong(
         (),
         ("unknown",),
         ("plan", "s3://b/k"),
+        ("plan", "s3://b/k", "no-bucket"),
+        ("process", "in/people.jsonl"),
+        ("merge", "s3://b/k", "--target", "s3://b/"),
+        ("limit", "s3://b/k"),
+        ("limit", "s3://b/k", "--chunks-in-flight", "0"),
         ("plan", "s3://b/k", "s3://b/o", "--chunk-bytes", "-1"),
         ("plan", "s3://b/k", "s3://b/o", "--options", "[]"),
         ("plan", "s3://b/k", "s3://b/o", "--options", "{"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from chunkwise import __version__
 from chunkwise.cli import package
+from chunkwise.core.dispatch.places import bucket_and_key
 from chunkwise.core.dispatch.spec import Compression, Mode, OnExisting, OutputCompression, OutputFormat
+from chunkwise.core.errors import ConfigError
 from chunkwise.core.storage import OnExists
 from chunkwise.core.units import GiB, KiB, MiB
 
@@ -48,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"chunkwise {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    for add in _SUBCOMMANDS:
+        add(commands)
+    return root
+
+
+def _plan(commands: Any) -> None:
     plan = _command(commands, "plan", "cut a file into chunks, or say what that would cost")
     _source_and_target(plan)
     _config(plan)
@@ -57,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--reads-in-flight", type=_positive, default=8, metavar="N")
 
+
+def _process(commands: Any) -> None:
     process = _command(commands, "process", "process the chunks that are left, or some of them")
     _dispatch(process)
     which = process.add_mutually_exclusive_group()
@@ -68,11 +79,15 @@ def parser() -> argparse.ArgumentParser:
     )
     _work(process)
 
+
+def _merge(commands: Any) -> None:
     merge = _command(commands, "merge", "prove the parts, put them together and publish the object")
     _dispatch(merge)
     _finish(merge)
     _secrets(merge)
 
+
+def _status(commands: Any) -> None:
     status = _command(commands, "status", "chunks by state, with a bar for each")
     _dispatch(status)
     status.add_argument(
@@ -91,18 +106,44 @@ def parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--no-rows", action="store_true", help="do not read done records: LIST only")
 
+
+def _limit(commands: Any) -> None:
+    limit = _command(commands, "limit", "change how many chunks functions may have in flight, while they run")
+    _dispatch(limit)
+    limit.add_argument(
+        "--chunks-in-flight",
+        type=_positive,
+        required=True,
+        metavar="N",
+        help="of the whole dispatch, from the next poll on; what runs is left alone",
+    )
+
+
+def _resume(commands: Any) -> None:
     resume = _command(commands, "resume", "process exactly what is missing, and merge")
     _dispatch(resume)
     _work(resume)
     _finish(resume)
 
+
+def _verify(commands: Any) -> None:
     verify = _command(commands, "verify", "read source and output again and compare them, without the plan")
     _source_and_target(verify)
     _config(verify)
     verify.add_argument("--rejected", type=_natural, default=0, metavar="N", help="rows that were put aside")
 
-    package.add_to(commands)
-    return root
+
+#: what adds each of them, in the order of the help
+_SUBCOMMANDS: Final[tuple[Callable[[Any], None], ...]] = (
+    _plan,
+    _process,
+    _merge,
+    _status,
+    _limit,
+    _resume,
+    _verify,
+    package.add_to,
+)
 
 
 def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
@@ -130,8 +171,8 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
 
 
 def _source_and_target(command: argparse.ArgumentParser) -> None:
-    command.add_argument("source", help="s3://bucket/key")
-    command.add_argument("target", help="s3://bucket/key")
+    command.add_argument("source", type=_uri, help="s3://bucket/key")
+    command.add_argument("target", type=_uri, help="s3://bucket/key")
     command.add_argument("--version-id", metavar="ID", help="of the source")
     command.add_argument(
         "--staging", metavar="URI", help="where staging directories stand; default: beside the source"
@@ -139,7 +180,7 @@ def _source_and_target(command: argparse.ArgumentParser) -> None:
 
 
 def _dispatch(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dispatch", help=_DISPATCH)
+    command.add_argument("dispatch", type=_uri, help=_DISPATCH)
     command.add_argument("--staging", metavar="URI", help="as in the plan")
 
 
@@ -191,7 +232,9 @@ def _work(command: argparse.ArgumentParser) -> None:
 def _finish(command: argparse.ArgumentParser) -> None:
     command.add_argument("--keep-staging", action="store_true", help="leave the staging directory")
     command.add_argument("--delete-input", action="store_true", help="remove the source in the end")
-    command.add_argument("--target", metavar="URI", help="lets a finished and cleaned up job be recognised")
+    command.add_argument(
+        "--target", type=_uri, metavar="URI", help="lets a finished and cleaned up job be recognised"
+    )
 
 
 def _secrets(command: argparse.ArgumentParser) -> None:
@@ -205,6 +248,15 @@ def _secrets(command: argparse.ArgumentParser) -> None:
 
 
 # --- values -------------------------------------------------------------------------------------------------
+
+
+def _uri(text: str) -> str:
+    """``s3://bucket/key``."""
+    try:
+        bucket_and_key(None, text, bucket_name="", key_name="")
+    except ConfigError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form s3://bucket/key") from None
+    return text
 
 
 def _object(text: str) -> dict[str, Any]:

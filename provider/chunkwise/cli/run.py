@@ -22,9 +22,11 @@ import msgspec
 from chunkwise.cli import package
 from chunkwise.cli.arguments import parser
 from chunkwise.cli.screen import Screen
+from chunkwise.cli.wording import worded
 from chunkwise.core.dispatch import settings
 from chunkwise.core.dispatch.board import Board, snapshot
 from chunkwise.core.dispatch.estimate import Estimate, estimate
+from chunkwise.core.dispatch.limit import set_limit
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import Done, MergeReceipt, Plan
 from chunkwise.core.dispatch.places import source_of, staging_of, target_of
@@ -35,6 +37,7 @@ from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.verify import verify
 from chunkwise.core.errors import ChunkwiseError, ConfigError
+from chunkwise.core.protect.mapping import Mapping
 from chunkwise.core.units import MiB
 
 DONE: Final = 0
@@ -66,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell("chunkwise: ended; what is done is kept")
             return INTERRUPTED
         except ConfigError as error:
-            _tell(f"chunkwise: {error}")
+            _tell(f"chunkwise: {worded(error)}")
             return WRONG
         except ChunkwiseError as error:
-            _tell(f"chunkwise: {type(error).__name__}: {error}")
+            _tell(f"chunkwise: {type(error).__name__}: {worded(error)}")
             return AGAIN if error.transient else FAILED
         except BrokenPipeError:
             # who reads our output has seen enough; nothing more may be written at the interpreter's end
@@ -87,7 +90,7 @@ def _plan(call: _Call) -> int:
     planned = plan_dispatch(
         call.client,
         source,
-        call.config(source, target),
+        call.config(target, call.mapping(source), call.given.protector),
         staging,
         on_existing=given.on_existing,
         write=not given.dry_run,
@@ -97,7 +100,7 @@ def _plan(call: _Call) -> int:
     found = {
         "staging_uri": staging.uri,
         "dispatch": plan.dispatch,
-        "source": {"uri": plan.source.uri, "etag": plan.source.etag, "size": plan.source.size},
+        "source": {"uri": plan.source.uri, "etag": plan.source.etag, "size": plan.object.size},
         "target": plan.config.target.uri,
         "format": plan.format,
         "output_format": plan.output.format,
@@ -125,7 +128,7 @@ def _plan_lines(plan: Plan, found: dict[str, Any], cost: Estimate) -> list[str]:
         if found["resumed"]
         else "is cut"
     )
-    size = f"{plan.source.size / MiB:,.1f} MiB of {plan.format}"
+    size = f"{plan.object.size / MiB:,.1f} MiB of {plan.format}"
     lines = [
         f"{plan.source.uri} ({size}) {how}: {plan.chunks} chunks in {plan.groups} groups",
         f"  largest chunk    {cost.largest_chunk / MiB:,.1f} MiB, {cost.seconds_per_chunk:,.1f} s on Lambda",
@@ -193,6 +196,17 @@ def _merge(call: _Call) -> int:
     return DONE
 
 
+def _limit(call: _Call) -> int:
+    staging = call.staging(call.given.dispatch)
+    number = call.given.chunks_in_flight
+    set_limit(staging, number)
+    call.show(
+        {"staging_uri": staging.uri, "chunks_in_flight": number},
+        [f"{staging.uri}: at most {number:,} chunks in flight"],
+    )
+    return DONE
+
+
 def _resume(call: _Call) -> int:
     staging = call.staging(call.given.dispatch)
     plan = staging.find()
@@ -251,8 +265,16 @@ def _status(call: _Call) -> int:
 
 def _verify(call: _Call) -> int:
     source, target = call.source_and_target()
+    mapping = call.mapping(source)
+    # who protects need not be said: without columns to protect, the config asks for nobody
+    told = None if mapping is None else msgspec.structs.replace(mapping, columns={})
     found = verify(
-        call.client, source, target, call.config(source, target, protects=False), rejected=call.given.rejected
+        call.client,
+        source,
+        target,
+        call.config(target, told),
+        rejected=call.given.rejected,
+        changed=() if mapping is None else tuple(mapping.columns),
     )
     verdict = "agree" if found.ok else "DIFFER"
     rows = f"{found.source_rows:,} rows in, {found.output_rows:,} out"
@@ -278,6 +300,7 @@ _COMMANDS: Final[dict[str, Callable[[_Call], int]]] = {
     "process": _process,
     "merge": _merge,
     "status": _status,
+    "limit": _limit,
     "resume": _resume,
     "verify": _verify,
     "package": _package,
@@ -348,27 +371,21 @@ class _Call:
         )
         return source_of(None, given.source, given.version_id), target
 
-    def config(self, source: Source, target: Target, *, protects: bool = True) -> Config:
-        """The config, from the arguments and the environment.
-
-        :param protects: whether the columns of the mapping will be protected.
-        """
-        given = self.given
-        said = given.mapping
+    def mapping(self, source: Source) -> Mapping | None:
+        """What ``--mapping`` means."""
+        said = self.given.mapping
         if said in ("auto", "none"):
-            mapping = settings.mapping_of(self.client, source, said if said == "auto" else None)
-        else:
-            try:
-                mapping = settings.mapping_of(self.client, source, Path(said).read_text("utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"--mapping {said}: {type(error).__name__}") from None
-        parameters = {name: getattr(given, name) for name in settings.PARAMETERS if name != "protector"}
-        if protects:
-            parameters["protector"] = given.protector
-        elif mapping is not None:
-            # it only says which columns must be equal
-            mapping = msgspec.structs.replace(mapping, columns={})
-        return settings.config_of(target, {**parameters, "mapping": mapping})
+            return settings.mapping_of(self.client, source, said if said == "auto" else None)
+        try:
+            return settings.mapping_of(self.client, source, Path(said).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--mapping {said}: {type(error).__name__}") from None
+
+    def config(self, target: Target, mapping: Mapping | None, protector: Any = None) -> Config:
+        """The config, from the arguments and the environment."""
+        given = self.given
+        said = {name: getattr(given, name) for name in settings.PARAMETERS if name != "protector"}
+        return settings.config_of(target, {**said, "mapping": mapping, "protector": protector})
 
     def secrets(self) -> dict[str, str]:
         """The protector's secrets, by name."""

@@ -17,7 +17,7 @@ def check_choices(thing: object, **literals: Any) -> None:
         value = getattr(thing, name)
         if value not in get_args(literal):
             words = ", ".join(map(repr, get_args(literal)))
-            raise ConfigError(f"{name} is {value!r}: choose one of {words}")
+            raise ConfigError(f"{name} is {value!r}: choose one of {words}").naming(name)
 
 
 def check_bounds(thing: object, *names: str) -> None:

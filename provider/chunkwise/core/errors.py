@@ -7,12 +7,24 @@ error and fails at once on any other.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class ChunkwiseError(Exception):
     """Base of all errors of Chunkwise."""
 
     #: whether the same work may succeed if it is tried again later
     transient: bool = False
+    #: parameters that the text names, as the operators have them: the command line puts its options there
+    parameters: tuple[str, ...] = ()
+
+    def naming(self, *parameters: str) -> Self:
+        """Say which parameters the text names: ``raise ConfigError("on_exists is ...").naming("on_exists")``.
+
+        :return: this error.
+        """
+        self.parameters = (*self.parameters, *parameters)
+        return self
 
 
 class ConfigError(ChunkwiseError, ValueError):

@@ -49,7 +49,15 @@ class Verification:
         return asdict(self)
 
 
-def verify(client: Any, source: Source, target: Target, config: Config, *, rejected: int = 0) -> Verification:
+def verify(
+    client: Any,
+    source: Source,
+    target: Target,
+    config: Config,
+    *,
+    rejected: int = 0,
+    changed: Sequence[str] = (),
+) -> Verification:
     """Read source and output once each, from end to end, without any plan or done record.
 
     Rows are counted, and the values of every column that the mapping leaves alone are compared in order (as
@@ -62,6 +70,8 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
     :param target: what was written.
     :param config: of the job; its format, options and mapping count.
     :param rejected: rows that were put aside.
+    :param changed: further columns that were to be changed, as if the mapping protected them: for a caller
+        who does not know by whom.
     """
     config = resolved(config, source.key)
     native = config.output_format in (PRESERVE, config.format)
@@ -81,16 +91,19 @@ def verify(client: Any, source: Source, target: Target, config: Config, *, rejec
         config.options if native else _reading(config.output_options, read.columns),
     )
     columns: Sequence[str] = ()
-    changed: Sequence[str] = ()
-    if not rejected:
-        columns = read.columns if config.mapping is None else config.mapping.ignored_columns
-        changed = () if config.mapping is None else tuple(config.mapping.columns)
+    if rejected:
+        changed = ()
+    elif config.mapping is None:
+        columns = [name for name in read.columns if name not in changed]
+    else:
+        columns = config.mapping.ignored_columns
+        changed = tuple(dict.fromkeys([*config.mapping.columns, *changed]))
     rows, before = read.digests([*columns, *changed])
     rows_out, after = written.digests([*columns, *changed])
     unchanged = tuple(name for name in changed if before[name] == after[name] and name not in read.blank)
     differing = tuple(name for name in columns if before[name] != after[name])
     identical = None
-    if native and config.mapping is None and not rejected and not read.format.compresses_itself:
+    if native and config.mapping is None and not (rejected or changed) and not read.format.compresses_itself:
         identical = read.digest() == written.digest()
     return Verification(
         source_rows=rows,

@@ -6,18 +6,34 @@ import io
 import os
 import random
 import struct
+from dataclasses import replace
 from itertools import pairwise
 
+import duckdb
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, InvalidSource, SchemaMismatch, UnsupportedSource
 from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadRequest
+from chunkwise.core.formats.parquet import assembly, metadata, thrift
 from chunkwise.core.formats.parquet import layout as layouts
-from chunkwise.core.formats.parquet import metadata
 from chunkwise.core.formats.parquet.layout import Groups
-from tests.core.formats.parquet_files import PARQUET, converted, part, span, table_of, trip, written
+from chunkwise.core.formats.parquet.layout import groups_of as groups_of_layout
+from tests.core.formats.parquet_files import (
+    PARQUET,
+    assembled,
+    converted,
+    part,
+    span,
+    table_of,
+    trip,
+    written,
+)
 from tests.support.sources import BytesSource
 
 
@@ -233,14 +249,69 @@ def test_a_part_that_lost_rows_is_refused():
         list(PARQUET.join(target, [short], None))
 
 
-def test_more_row_groups_than_can_be_numbered_are_refused():
-    target, good = one_part({}, [b"{}"], a="string")
-    many = Part(
-        chunk=0, ref=good.ref, size=good.size, rows=1, source=good.source,
-        notes={**good.notes, "row_groups": 32_768},
-    )  # fmt: skip
-    with pytest.raises(UnsupportedSource, match="32768 row groups"):
-        list(PARQUET.join(target, [many], None))
+def numbered(data: bytes) -> bytes:
+    """A file whose row groups have ordinals, which pyarrow does not write."""
+    footer = metadata.read_footer(BytesSource(data))
+    groups = [thrift.Reader(group, 0, "").struct() for group in footer.groups]
+    for number, group in enumerate(groups):
+        thrift.put(group, metadata.Group.ORDINAL, thrift.I16, number)
+    rows = thrift.get(footer.head, metadata.File.NUM_ROWS)
+    return data[: footer.start] + metadata.footer_bytes(
+        footer.head, rows, [thrift.dump(group) for group in groups], len(groups)
+    )
+
+
+def ordinals(data: bytes) -> list[int | None]:
+    footer = metadata.read_footer(BytesSource(data))
+    return [thrift.get(thrift.Reader(g, 0, "").struct(), metadata.Group.ORDINAL) for g in footer.groups]
+
+
+def test_more_row_groups_than_can_be_numbered_have_no_numbers(tmp_path):
+    """An ordinal is an i16, and may be missing: nobody minds."""
+    out = io.BytesIO()
+    schema = pa.schema([("n", pa.int64())])
+    with pq.ParquetWriter(out, schema) as writer:
+        for number in range(1_000):
+            writer.write_table(pa.table({"n": [number]}, schema))
+    source = numbered(out.getvalue())
+    [one] = trip(source, 10**9).parts
+    target = PARQUET.target(PARQUET.inspect(BytesSource(source), {}), {}, native=True)
+    data = assembled(list(PARQUET.join(target, [replace(one, chunk=n) for n in range(33)], None)))
+    assert ordinals(data) == [None] * 33_000
+    path = tmp_path / "many.parquet"
+    path.write_bytes(data)
+    total = 33 * sum(range(1_000))
+    assert pc.sum(table_of(data)["n"]).as_py() == total
+    assert duckdb.sql(f"SELECT sum(n) FROM '{path}'").fetchall() == [(total,)]
+    assert pl.read_parquet(path)["n"].sum() == total
+
+
+@pytest.mark.parametrize("most", [4, 5])
+def test_row_groups_have_numbers_as_long_as_there_are_enough(monkeypatch, most):
+    """All of an output, or none."""
+    monkeypatch.setattr(assembly, "MAX_NUMBERED", most)
+    data = numbered(written(wide(50), row_group_size=10))
+    assert ordinals(trip(data, cuts=[20]).data) == ([None] * 5 if most == 4 else [0, 1, 2, 3, 4])
+    [one] = trip(data, cuts=[]).parts
+    assert ordinals(one.source.data) == [0, 1, 2, 3, None if most == 4 else 4]
+
+
+@given(
+    rows=st.lists(st.integers(0, 4), max_size=12),
+    cuts=st.tuples(st.integers(0, 48), st.integers(0, 48)),
+)
+def test_a_narrow_layout_has_what_its_span_needs(rows, cuts):
+    groups = Groups(rows, [7] * len(rows), list(range(100, 100 + len(rows))), [1] * len(rows))
+    start, end = sorted(min(cut, groups.extent) for cut in cuts)
+    whole = Layout(extent=groups.extent, details={"groups": groups.pack()})
+    narrow = groups_of_layout(PARQUET.narrow(whole, span(start, end)))
+    wanted = groups.owned(start, end)
+    assert [narrow.base.number + n for n in narrow.owned(start, end)] == list(wanted)
+    assert len(narrow) == len(wanted)
+    for here, there in enumerate(wanted):
+        assert narrow.starts[here] == groups.starts[there]
+        assert narrow.places[here : here + 2] == groups.places[there : there + 2]
+    assert layouts.weight(narrow, start, end) == layouts.weight(groups, start, end)
 
 
 def test_converted_row_groups_are_numbered_and_bounded():

@@ -38,14 +38,14 @@ _LONGEST_WINDOW: Final = 8 * MiB
 
 
 class JsonLines:
-    """JSON Lines (``.jsonl``, ``.ndjson``).
+    """JSON Lines (``.jsonl``, ``.ndjson``, ``.jsonlines``).
 
     Blank lines are kept, and are no rows. Lines may be any JSON values, as long as nobody asks for their
     columns; without a question about their members, lines are told apart and not looked into.
     """
 
     name = "jsonl"
-    suffixes = (".jsonl", ".ndjson")
+    suffixes = (".jsonl", ".ndjson", ".jsonlines")
     unit: Unit = "bytes"
     content_type = "application/x-ndjson"
     compresses_itself = False

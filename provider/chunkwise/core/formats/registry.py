@@ -12,9 +12,9 @@ from chunkwise.core.formats.model import Format
 # imported when they are asked for: pyarrow must not be needed for a JSON Lines job
 _FORMATS: Final = {
     "csv": ("chunkwise.core.formats.csv_format", "Csv", (".csv", ".tsv", ".txt")),
-    "jsonl": ("chunkwise.core.formats.json_lines", "JsonLines", (".jsonl", ".ndjson")),
+    "jsonl": ("chunkwise.core.formats.json_lines", "JsonLines", (".jsonl", ".ndjson", ".jsonlines")),
     "json": ("chunkwise.core.formats.json_array", "JsonArray", (".json",)),
-    "parquet": ("chunkwise.core.formats.parquet", "Parquet", (".parquet",)),
+    "parquet": ("chunkwise.core.formats.parquet", "Parquet", (".parquet", ".pq", ".parq")),
 }
 _COMPRESSIONS: Final = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 

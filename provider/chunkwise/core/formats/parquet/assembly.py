@@ -9,8 +9,8 @@ from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.metadata import Chunk, Group, Meta, columns_of
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get, put
 
-#: ordinal of a row group: i16 in parquet.thrift
-MAX_GROUPS: Final = 32_767
+#: row groups that an i16 can number, which is what ordinals are in parquet.thrift
+MAX_NUMBERED: Final = 32_767
 
 Index = tuple[bytes | None, bytes | None]
 
@@ -25,21 +25,32 @@ def shift_chunk(chunk: Struct, delta: int) -> None:
         put(chunk, Chunk.FILE_OFFSET, thrift.I64, get(chunk, Chunk.FILE_OFFSET) + delta)
 
 
-def shift_group(group: Struct, delta: int, ordinal: int) -> None:
+def shift_group(group: Struct, delta: int, ordinal: int, count: int) -> None:
     """Let a row group lie elsewhere.
 
-    :param ordinal: its number in the file, set where it had one.
+    :param ordinal: its number in the file, see :func:`set_ordinal`.
+    :param count: row groups of the file.
     """
     for chunk in columns_of(group):
         shift_chunk(chunk, delta)
     if get(group, Group.FILE_OFFSET):
         put(group, Group.FILE_OFFSET, thrift.I64, get(group, Group.FILE_OFFSET) + delta)
-    set_ordinal(group, ordinal)
+    set_ordinal(group, ordinal, count)
 
 
-def set_ordinal(group: Struct, ordinal: int) -> None:
-    """Number a row group, if it had a number."""
-    if Group.ORDINAL in group:
+def set_ordinal(group: Struct, ordinal: int, count: int) -> None:
+    """Number a row group, if it had a number.
+
+    In a file of more row groups than can be numbered none has a number: only encryption needs them, and
+    nothing here is encrypted.
+
+    :param count: row groups of the file, as far as it is known.
+    """
+    if Group.ORDINAL not in group:
+        return
+    if count > MAX_NUMBERED:
+        del group[Group.ORDINAL]
+    else:
         put(group, Group.ORDINAL, thrift.I16, ordinal)
 
 

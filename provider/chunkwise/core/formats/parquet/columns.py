@@ -29,6 +29,7 @@ from chunkwise.core.formats.parquet.metadata import (
     parse_footer,
     pruned,
 )
+from chunkwise.core.formats.parquet.pool import Released
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
 from chunkwise.core.units import MiB
 
@@ -43,8 +44,8 @@ _INT96: Final = 3
 _FIXED: Final = 7
 _BLOCK: Final = 4 * MiB
 #: bytes of values that wait to be written, and after which texts are looked at for repetitions
-_WAITING: Final = 8 * MiB
-_COMPACTED: Final = 4 * MiB
+_WAITING: Final = 4 * MiB
+_COMPACTED: Final = 2 * MiB
 #: what decides which physical type a writer takes for a type of Arrow
 _WAYS: Final[tuple[dict[str, Any], ...]] = ({}, {"store_decimal_as_integer": True}, {"version": "1.0"})
 
@@ -137,7 +138,7 @@ def unwritable(column: str, name: str) -> SchemaMismatch:
 class ColumnWriter:
     """Writes one column of one row group, into memory.
 
-    Values wait until there are 16 MiB of them, then become compressed pages. Those of the first time may be
+    Values wait until there are 4 MiB of them, then become compressed pages. Those of the first time may be
     dictionary-encoded, as a column chunk has one dictionary at most. Texts that repeat wait as a dictionary
     themselves.
 
@@ -170,12 +171,19 @@ class ColumnWriter:
         self._compact_bytes = 0
         self._rows = 0
         self._goes: list[_Go] = []
+        self._released = Released()
 
     def write(self, column: pa.ChunkedArray) -> None:
         """More rows of the column."""
+        step = max(1, len(column) * _COMPACTED // max(_COMPACTED, column.nbytes))
+        for start in range(0, len(column), step):
+            self._add(column.slice(start, step))
+
+    def _add(self, column: pa.ChunkedArray) -> None:
         self._raw.append(column)
         self._raw_bytes += column.nbytes
         self._rows += len(column)
+        self._released.add(column.nbytes)
         if self._raw_bytes >= (_COMPACTED if self._repeats else _WAITING):
             if self._repeats:
                 self._compress()

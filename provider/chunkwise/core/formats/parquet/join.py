@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from chunkwise.core.errors import InvalidSource, SchemaMismatch, UnsupportedSource
+from chunkwise.core.errors import InvalidSource, SchemaMismatch
 from chunkwise.core.formats.model import Part
 from chunkwise.core.formats.parquet import thrift
-from chunkwise.core.formats.parquet.assembly import MAX_GROUPS, place_indexes, shift_group, shift_offset_index
+from chunkwise.core.formats.parquet.assembly import (
+    place_indexes,
+    shift_group,
+    shift_offset_index,
+)
 from chunkwise.core.formats.parquet.metadata import (
     MAGIC,
     TRAILER,
@@ -42,18 +46,12 @@ def join(target: Mapping[str, Any], parts: Sequence[Part]) -> Iterator[Segment]:
     page indexes and the footer with their new offsets.
 
     :raises SchemaMismatch: a part has another schema, other key/value metadata or another order of columns.
-    :raises UnsupportedSource: more row groups than the format can number.
     """
     head = unpack_head(target["head"])
     parts = [part for part in parts if part.size]
     position = len(MAGIC)
     yield Literal(MAGIC)
     count = sum(part.notes["row_groups"] for part in parts)
-    if count > MAX_GROUPS:
-        raise UnsupportedSource(
-            f"the output would have {count} row groups, and Parquet numbers at most {MAX_GROUPS}: use larger"
-            " chunks or larger row groups"
-        )
     deltas = []
     for part in parts:
         end = part.notes["data_end"]
@@ -72,7 +70,7 @@ def join(target: Mapping[str, Any], parts: Sequence[Part]) -> Iterator[Segment]:
         for dumped in found.groups:
             group = thrift.Reader(dumped).struct()
             moved = _indexes(group, tail, part.notes["data_end"], delta)
-            shift_group(group, delta, len(groups))
+            shift_group(group, delta, len(groups), count)
             placed, position = place_indexes(group, moved, position)
             indexes += placed
             groups.append(thrift.dump(group))

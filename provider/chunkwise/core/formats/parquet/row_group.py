@@ -101,7 +101,7 @@ class RowGroup:
             put(group, Group.COMPRESSED, thrift.I64, sum(get(meta, Meta.COMPRESSED, 0) for meta in metas))
         if Group.FILE_OFFSET in group:
             put(group, Group.FILE_OFFSET, thrift.I64, self._started)
-        set_ordinal(group, ordinal)
+        set_ordinal(group, ordinal, ordinal + 1)
         if Group.SORTING in group:
             kind, order = get(group, Group.SORTING)
             kept: list[Any] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,12 +13,13 @@ from chunkwise.core.formats.parquet import images
 from chunkwise.core.formats.parquet.blocks import Blocks, PiecedFile, block_size
 from chunkwise.core.formats.parquet.images import Image
 from chunkwise.core.formats.parquet.metadata import Field
+from chunkwise.core.formats.parquet.pool import Released
 
 if TYPE_CHECKING:
     from chunkwise.core.formats.parquet.reader import Stretch
 
 #: rows that are read at once only to be dropped
-_SKIPPED = 4096
+_SKIPPED: Final = 4096
 
 
 class Stream:
@@ -112,11 +113,13 @@ class Streams:
         columns = sum(image.leaves for image in found)
         self._streams = [Stream(image, blocks, columns, place) for image in found]
         self.left = stretch.end - stretch.start
+        self._released = Released()
 
     def take(self, rows: int) -> pa.Table:
         """The next rows, exactly as many."""
         tables = [stream.take(rows) for stream in self._streams]
         self.left -= rows
+        self._released.add(sum(table.nbytes for table in tables))
         if len(tables) == 1:
             return tables[0]
         arrays: list[Any] = [column for table in tables for column in table.columns]

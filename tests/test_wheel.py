@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import chunkwise
+from chunkwise.packaging import PROFILES
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "provider" / "chunkwise"
@@ -45,7 +46,8 @@ def test_it_holds_every_module_and_nothing_but_the_package(names: list[str]) -> 
     info = f"airflow_provider_chunkwise-{chunkwise.__version__}.dist-info/"
     package = {name for name in names if not name.startswith(info)}
     sources = {str(file.relative_to(PACKAGE.parent)) for file in PACKAGE.rglob("*.py")}
-    assert package == {*sources, "chunkwise/py.typed"}
+    locks = {f"chunkwise/packaging/locks/{profile}.txt" for profile in PROFILES}
+    assert package == {*sources, *locks, "chunkwise/py.typed"}
     assert {name.removeprefix(info) for name in names if name.startswith(info)} == {
         "METADATA",
         "RECORD",

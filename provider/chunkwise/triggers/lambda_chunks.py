@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from chunkwise._aws import AwsBaseHook, S3Hook
 from chunkwise.core.dispatch.board import Board
-from chunkwise.core.dispatch.drive import AT_ONCE, GroupDriver, Outcome, Watch, cancel_group
+from chunkwise.core.dispatch.drive import AT_ONCE, GroupDriver, Watch, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.watch import Patience, States
@@ -29,7 +29,7 @@ class LambdaChunksTrigger(BaseTrigger):
     All groups of a dispatch that run in the same triggerer share one S3 client, one Lambda client and one
     listing per poll. The trigger may run twice, start again at any time, or be killed: what is handed over is
     marked on S3 first, and a chunk counts once. It yields one event: ``{"status": "done" | "failed" |
-    "refused" | "missing", "given_up": [chunks], "message": ...}``.
+    "refused" | "missing", "given_up": [chunks], "message": ..., "began": ...}``.
 
     When its task is killed by a user, it marks the group as cancelled, so that late processors end, and stops
     durable executions. A redeployed or killed triggerer cancels nothing.
@@ -39,6 +39,7 @@ class LambdaChunksTrigger(BaseTrigger):
     :param extra_args: more arguments of the S3 calls on what lies there.
     :param group: number.
     :param run: name of the attempt's run; the same one goes on where it was.
+    :param began: when the task began, seconds since the epoch; goes into the event.
     :param function: fields of :class:`~chunkwise.core.dispatch.functions.Function`.
     :param invocation: ``"event"``, ``"durable"`` or ``"request_response"``.
     :param attempts: at one chunk at most, in this run.
@@ -58,6 +59,7 @@ class LambdaChunksTrigger(BaseTrigger):
         prefix: str,
         group: int,
         run: str,
+        began: float,
         function: Mapping[str, Any],
         invocation: Invocation = "event",
         attempts: int = 3,
@@ -76,6 +78,7 @@ class LambdaChunksTrigger(BaseTrigger):
         self.extra_args = dict(extra_args or {})
         self.group = group
         self.run_name = run
+        self.began = began
         self.function = dict(function)
         self.invocation = invocation
         self.attempts = attempts
@@ -98,6 +101,7 @@ class LambdaChunksTrigger(BaseTrigger):
                 "extra_args": self.extra_args,
                 "group": self.group,
                 "run": self.run_name,
+                "began": self.began,
                 "function": self.function,
                 "invocation": self.invocation,
                 "attempts": self.attempts,
@@ -113,10 +117,12 @@ class LambdaChunksTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Drive, and yield once."""
+        yield TriggerEvent(await self._drive())
+
+    async def _drive(self) -> dict[str, Any]:
         async with self._shared() as shared:
             if shared.watch is None:
-                yield TriggerEvent({"status": "missing", "given_up": [], "message": ""})
-                return
+                return {"status": "missing", "given_up": []}
             self._driver = GroupDriver(
                 shared.watch,
                 shared.client,
@@ -128,9 +134,9 @@ class LambdaChunksTrigger(BaseTrigger):
                 poll_seconds=self.poll_interval,
                 patience=Patience(shared.watch.states.staging.uri, broken=(BrokenAnswer,)),
             )
-            outcome: Outcome = await self._driver.run()
+            outcome = await self._driver.run()
             self.log.info("group %d: %s", self.group, shared.watch.board.line())
-            yield TriggerEvent({**asdict(outcome), "given_up": list(outcome.given_up)})
+        return {**asdict(outcome), "given_up": list(outcome.given_up), "began": self.began}
 
     async def on_kill(self) -> None:
         """Cancel the group: a user cleared or failed its task."""
@@ -149,7 +155,9 @@ class LambdaChunksTrigger(BaseTrigger):
         """The clients and the board of the dispatch, opened by the first of its groups."""
         loop = asyncio.get_running_loop()
         # what decides about clients and deadlines, and the loop that the clients belong to
-        key = repr((id(loop), {**self.serialize()[1], "group": None, "run": None, "attempts": None}))
+        key = repr(
+            (id(loop), {**self.serialize()[1], "group": None, "run": None, "began": None, "attempts": None})
+        )
         shared = _SHARED.setdefault(key, _Shared())
         shared.users += 1
         try:

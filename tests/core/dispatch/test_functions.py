@@ -79,16 +79,15 @@ def test_a_durable_execution_is_named_by_dispatch_chunk_and_attempt(dispatch):
     ],
 )
 def test_a_function_error_surfaces_as_what_it_is_and_quotes_no_data(document, kind, words):
-    error = function_error(json.dumps(document).encode(), FUNCTION, 7, "request r")
+    error = function_error(json.dumps(document).encode(), FUNCTION, "request r")
     assert type(error) is kind
     assert words in str(error)
-    assert "chunk 7" in str(error)
     assert "request r" in str(error)
     assert "4111" not in str(error)
 
 
 def test_an_answer_that_is_no_json_is_an_error_without_a_type():
-    assert type(function_error(b"<html>", FUNCTION, 7, "")) is FunctionFailed
+    assert type(function_error(b"<html>", FUNCTION, "")) is FunctionFailed
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from chunkwise.core.dispatch.functions import Function, log_place, out_of_memory, timed_out
 from chunkwise.core.dispatch.model import Started
 from chunkwise.core.dispatch.staging import Staging, parse_state
-from chunkwise.core.errors import ChunkFailed, DispatchError, FunctionFailed
+from chunkwise.core.errors import FunctionFailed
 from chunkwise.core.storage.failures import BODY_ERRORS
 
 #: chunks that are looked at: the others mostly died of the same
 LOOKED_AT: Final = 5
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reason:
+    """Why one chunk is not done.
+
+    :param text: with the chunk, and the kind of error.
+    :param transient: whether another attempt may succeed.
+    """
+
+    text: str
+    transient: bool
+
+
 def why(
     staging: Staging, chunks: Iterable[int], function: Function, *, region: str | None, logs: Any = None
-) -> list[DispatchError]:
-    """An error for each of the first few chunks.
+) -> list[Reason]:
+    """A reason for each of the first few chunks.
 
     A failed record says it itself. Without one the function did not come to write it: the mark of its start
     tells the request, and the request's log, where it may be read, what Lambda did to it.
@@ -29,23 +42,25 @@ def why(
     wanted = list(chunks)[:LOOKED_AT]
     listed = [item for item in staging.list(staging.state_prefix) if _chunk(item.key) in wanted]
     failures = staging.failures(listed)
-    found: list[DispatchError] = []
+    found: list[Reason] = []
     for chunk in wanted:
         started = [item for item in listed if _is(item.key, chunk, "started")]
         latest = max(started, key=lambda item: item.last_modified, default=None)
         record = failures.get(chunk)
         if record is not None and latest is None:
-            found.append(ChunkFailed(f"chunk {chunk}: {record.message}", transient=record.transient))
+            text = f"chunk {chunk}: {record.error}: {record.message}"
+            found.append(Reason(text=text, transient=record.transient))
             continue
         mark = None if latest is None else staging.get(latest.key, Started)
-        found.append(_lost(chunk, None if mark is None else mark[0], function, region, logs))
+        error = _lost(None if mark is None else mark[0], function, region, logs)
+        found.append(
+            Reason(text=f"chunk {chunk}: {type(error).__name__}: {error}", transient=error.transient)
+        )
     return found
 
 
-def _lost(
-    chunk: int, mark: Started | None, function: Function, region: str | None, logs: Any
-) -> DispatchError:
-    name = f"chunk {chunk}: Lambda function {function.name!r}"
+def _lost(mark: Started | None, function: Function, region: str | None, logs: Any) -> FunctionFailed:
+    name = f"Lambda function {function.name!r}"
     if mark is None:
         place = log_place(region=region, log_group=function.log_group)
         return FunctionFailed(

@@ -202,7 +202,7 @@ class GroupDriver:
         found = await self._watch.states.get(key, Failed)
         self._rounds.learned(chunk, attempt, passes=found is None or found.transient)
         if found is not None:
-            log.warning("chunk %d: attempt %s failed: %s", chunk, attempt, found.message)
+            log.warning("chunk %d: attempt %s failed: %s: %s", chunk, attempt, found.error, found.message)
 
     async def _hand_over(self, decision: Decision) -> None:
         needs = self._watch.needs(self._group, decision.in_flight + len(decision.due))
@@ -283,9 +283,8 @@ class GroupDriver:
             return
         if answer.get("FunctionError"):
             request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-            await self._record(
-                chunk, attempt, function_error(payload, self._function, chunk, self._place(request_id))
-            )
+            found = function_error(payload, self._function, self._place(request_id))
+            await self._record(chunk, attempt, found)
 
     async def _look_after_executions(self) -> None:
         """Ask for durable executions that may have ended without a report, some in each round."""
@@ -304,7 +303,7 @@ class GroupDriver:
             self._executions[chunk, attempt] = self._executions.pop((chunk, attempt))
             if status in ("FAILED", "TIMED_OUT", "STOPPED"):
                 error = FunctionFailed(
-                    f"chunk {chunk}: the durable execution of Lambda function {self._function.name!r} ended"
+                    f"the durable execution of Lambda function {self._function.name!r} ended"
                     f" with status {status}; {self._place(None)}"
                 )
                 await self._record(chunk, attempt, error)

@@ -114,7 +114,7 @@ def refused(error: Exception, name: str, chunk: int | None = None) -> InvokeFail
     )
 
 
-def function_error(payload: bytes, function: Function, chunk: int, place: str) -> FunctionFailed:
+def function_error(payload: bytes, function: Function, place: str) -> FunctionFailed:
     """What a ``FunctionError`` says. The message of a foreign error is left out: it may quote data.
 
     :param payload: the answer's.
@@ -127,7 +127,7 @@ def function_error(payload: bytes, function: Function, chunk: int, place: str) -
     found = document if isinstance(document, dict) else {}
     kind, message = str(found.get("errorType") or ""), str(found.get("errorMessage") or "")
     kind = kind if _TYPE.fullmatch(kind) else "an error without a type"
-    name = f"chunk {chunk}: Lambda function {function.name!r}"
+    name = f"Lambda function {function.name!r}"
     if kind == "Sandbox.Timedout" or (kind.startswith("Sandbox.") and "timed out" in message):
         return timed_out(name, function.timeout_seconds, place)
     if kind == "Runtime.OutOfMemory" or (kind == "Runtime.ExitError" and "signal: killed" in message):

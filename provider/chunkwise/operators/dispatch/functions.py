@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,6 @@ def finish(
     run: str,
     function_name: str,
     aws: Mapping[str, Any],
-    seconds: float,
 ) -> GroupReceipt:
     """The counts of a group, or the error that it ended with.
 
@@ -111,18 +111,18 @@ def finish(
         function = describe(aws_client("lambda", aws), function_name)
         logs = aws_client("logs", aws)
         region = logs.meta.region_name
-        errors = why(staging, given_up, function, region=region, logs=logs)
+        reasons = why(staging, given_up, function, region=region, logs=logs)
         more = f"; and {len(given_up) - LOOKED_AT} more" if len(given_up) > LOOKED_AT else ""
         raise ChunkFailed(
             f"{len(given_up)} of {len(plan.members(group))} chunks of group {group} in {staging.uri} failed:"
-            f" {'; '.join(f'{type(error).__name__}: {error}' for error in errors)}{more}",
-            transient=all(error.transient for error in errors),
+            f" {'; '.join(reason.text for reason in reasons)}{more}",
+            transient=all(reason.transient for reason in reasons),
         )
     if status != "done":
         raise AirflowFailException(f"the trigger's event has an unknown status {status!r}")
     members = plan.members(group)
     records = [found[0] for found in staging.done(members).values()]
-    mine = [record for record in records if record.attempt.rpartition("-")[0] == run]
+    mine = [record for record in records if record.attempt.startswith(f"{run}-")]
     states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
     doubtful = {state.chunk for state in states if state is not None and state.kind == "doubtful"}
     return GroupReceipt(
@@ -135,7 +135,7 @@ def finish(
         rejected=sum(record.rejected for record in mine),
         bytes_in=sum(record.bytes_in for record in mine),
         bytes_out=sum(record.bytes_out for record in mine),
-        seconds=round(seconds, 3),
+        seconds=round(time.time() - float(event["began"]), 3),
         peak_rss=max((record.peak_rss for record in mine), default=0),
     )
 

@@ -11,11 +11,12 @@ from chunkwise.core.choices import check_choices
 from chunkwise.core.dispatch.cancel import cancel, go_on
 from chunkwise.core.dispatch.functions import Invocation
 from chunkwise.core.dispatch.model import Done, Plan
+from chunkwise.core.dispatch.pages.legs import goes_on
 from chunkwise.core.dispatch.process import GroupReceipt, process_group
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.units import MiB
-from chunkwise.edge import lambda_client, passwords, permanent_fails_at_once
+from chunkwise.edge import connect, lambda_client, passwords, permanent_fails_at_once
 from chunkwise.operators.dispatch import functions
 from chunkwise.operators.dispatch.staged import StagedOperator
 from chunkwise.staged import STAGED
@@ -42,6 +43,10 @@ class ProcessChunksOperator(StagedOperator):
     part, which a lifecycle rule ``AbortIncompleteMultipartUpload`` removes.
 
     **Memory.** ``chunks_in_flight`` times a few batches, whatever the size of the chunks.
+
+    **Cursor runs.** The chunks of an API whose pages cannot be counted are made one after the other: the task
+    follows them up to the API's end, also where each of them is a function of its own, so that a run may take
+    longer than a function can.
 
     **Lambda.** With ``compute="lambda"`` the task defers at once. Its trigger invokes the function
     asynchronously, once per chunk and with references only, and waits by one LIST per poll for all groups of
@@ -145,15 +150,17 @@ class ProcessChunksOperator(StagedOperator):
                 stop=lambda: self._killed,
                 on_chunk=_GroupLog(self.log.info, len(plan.members(group))),
                 in_flight=1 if self.chunks_in_flight is None else self.chunks_in_flight,
+                connect=connect,
             )
         return self._counts(receipt)
 
-    def _in_functions(self, context: Context, staging: Staging, group: int) -> dict[str, Any]:
-        began, run = time.time(), functions.run_name(context)
+    def _in_functions(
+        self, context: Context, staging: Staging, group: int, began: float | None = None
+    ) -> dict[str, Any]:
         trigger = functions.prepare(
             staging,
             group,
-            run,
+            functions.run_name(context),
             function_name=self.function_name,
             qualifier=self.qualifier,
             invocation=self.invocation,
@@ -162,35 +169,35 @@ class ProcessChunksOperator(StagedOperator):
             chunks_in_flight=100 if self.chunks_in_flight is None else self.chunks_in_flight,
             queue_seconds=self.queue_seconds,
             poll_interval=self.poll_interval,
+            began=began or time.time(),
         )
         if self.deferrable:
             self.defer(
                 trigger=trigger,
                 method_name="execute_complete",
-                kwargs={"began": began},
                 timeout=self.execution_timeout,
             )
         self._waiting = group
         event = functions.drive_here(trigger)
-        return self.execute_complete(context, event, began=began)
+        return self.execute_complete(context, event)
 
-    def execute_complete(
-        self, context: Context, event: Mapping[str, Any] | None = None, *, began: float
-    ) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the trigger's event.
 
         :raises AirflowFailException: chunks failed, and would fail again.
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         with permanent_fails_at_once():
+            staging = self.staging()
+            if event is not None and event.get("status") == "done" and goes_on(staging):
+                return self._in_functions(context, staging, int(self.group), event["began"])
             receipt = functions.finish(
-                self.staging(),
+                staging,
                 event or {},
                 group=int(self.group),
                 run=functions.run_name(context),
                 function_name=str(self.function_name),
                 aws=self._hook_parameters,
-                seconds=time.time() - began,
             )
         return self._counts(receipt)
 
@@ -239,7 +246,7 @@ class _GroupLog:
             "chunk %d done, %d of %d of this group in this try: %d rows, %.1f MB, %.1f MB/s",
             done.chunk,
             self._done,
-            self._total,
+            max(self._done, self._total),  # a cursor run grows
             self._rows,
             self._bytes / 1e6,
             self._bytes / 1e6 / max(now - self._began, 1e-3),

@@ -10,24 +10,13 @@ from hypothesis import strategies as st
 from chunkwise.core.formats.model import ReadRequest
 from chunkwise.core.protect.apply import apply
 from chunkwise.core.protect.hmac_tokens import HmacOptions, HmacProtector
-from tests.core.protect.support import rule, task
+from tests.core.protect.support import Decoding, rule, task
 from tests.support.csv_texts import DIALECTS, Run, hostile, options_of, rows_of, tame
 
 SECRET = "0123456789abcdef" * 3
 CASES = st.sampled_from(DIALECTS).flatmap(
     lambda dialect: st.tuples(st.just(dialect), hostile(dialect) | tame(dialect))
 )
-
-
-class Decoding:
-    """The same protector without its short way."""
-
-    local = True
-    parallel = 1
-    cache = None
-
-    def __init__(self, protector: HmacProtector) -> None:
-        self.limits, self.protect = protector.limits, protector.protect
 
 
 def protected(run: Run, boundaries, names, wanted, protector) -> bytes:

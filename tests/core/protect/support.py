@@ -13,6 +13,7 @@ from botocore.config import Config
 
 from chunkwise.core.formats.model import BadRow
 from chunkwise.core.protect.cache import Cache
+from chunkwise.core.protect.hmac_tokens import HmacProtector
 from chunkwise.core.protect.mapping import ColumnRule
 from chunkwise.core.protect.protector import Limits, Operation, Task
 from tests.support.http_api import Answer, HttpApi, SeenRequest
@@ -68,6 +69,17 @@ class Recorder:
     def sent(self, column: str = "card") -> list[str]:
         """All values that were sent for a column."""
         return [value for task, values in self.calls if task.column == column for value in values]
+
+
+class Decoding:
+    """The same protector without its short way from bytes to bytes."""
+
+    local = True
+    parallel = 1
+    cache = None
+
+    def __init__(self, protector: HmacProtector) -> None:
+        self.limits, self.protect = protector.limits, protector.protect
 
 
 class ListBatch:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from chunkwise.core.formats.json_checker import RowChecker
-from chunkwise.core.formats.json_rows import SLAB, JsonRows, Pieces, Slab
+from chunkwise.core.formats.json_form import Forms
+from chunkwise.core.formats.json_rows import SLAB, AnySlab, JsonRows, Pieces, Slab
 from chunkwise.core.formats.json_text import BOM, WHITE
 from chunkwise.core.formats.model import Boundary, ByteSource, Layout, ReadRequest, Span
 
@@ -77,6 +78,8 @@ class LinesReader:
         self._span = span
         self._request = request
         self._framing = LinesFraming()
+        known = request.known
+        self._forms = Forms(request.columns, None if known is None else known.union(request.columns))
         self._checker: RowChecker | None = None
         if request.columns or request.known is not None or request.records:
             self._checker = RowChecker(request, self._framing, source.name)
@@ -105,7 +108,7 @@ class LinesReader:
         self.end = Boundary(position=position, state=LINE) if last_line else Boundary(position=position)
 
     def _batch(self, data: bytes, position: int) -> JsonRows:
-        slabs: list[Slab] = []
+        slabs: list[AnySlab] = []
         start, rows = 0, self.rows
         while start < len(data):
             end = (
@@ -116,7 +119,10 @@ class LinesReader:
             start = end
         return JsonRows(self.rows, slabs)
 
-    def _slab(self, data: bytes, first: int, position: int) -> Slab:
+    def _slab(self, data: bytes, first: int, position: int) -> AnySlab:
+        formed = self._forms.take(data)
+        if formed is not None:
+            return formed
         lines = data.count(b"\n") + (not data.endswith(b"\n"))
         if self._checker is not None:
             return self._checker.check(data, count=lines, first=first, position=position)

@@ -106,6 +106,18 @@ class Slab:
         self._pieces = pieces
         self._cells = cells
 
+    def texts(self, column: str) -> list[str | None]:
+        """The values that the records were read with."""
+        return self.values[column]
+
+    def utf8(self, column: str) -> list[bytes] | None:  # noqa: ARG002 - other slabs know
+        """They are not at hand."""
+        return None
+
+    def put_utf8(self, column: str, values: Sequence[bytes]) -> None:
+        """Other strings."""
+        self.replace({column: [value.decode() for value in values]})
+
     def replace(self, new: dict[str, Sequence[str | None]]) -> None:
         """Put other values in their places."""
         if self._pieces is None:
@@ -140,6 +152,36 @@ class Slab:
         return [one_line(text.strip(WHITE)) for text in texts]
 
 
+class AnySlab(Protocol):
+    """What a batch needs of a slab."""
+
+    @property
+    def rows(self) -> int:
+        """Good rows."""
+
+    @property
+    def bad(self) -> Sequence[BadRow]:
+        """Rows that were left out."""
+
+    def texts(self, column: str) -> list[str | None]:
+        """The values that the records were read with."""
+
+    def utf8(self, column: str) -> list[bytes] | None:
+        """The same in UTF-8, where all are strings, and at hand."""
+
+    def put_utf8(self, column: str, values: Sequence[bytes]) -> None:
+        """Other strings in the places of those of ``utf8``; they need no escapes."""
+
+    def replace(self, new: dict[str, Sequence[str | None]]) -> None:
+        """Put other values in their places."""
+
+    def output(self) -> Output:
+        """The bytes of the good rows."""
+
+    def records(self) -> list[bytes]:
+        """The good rows, each on one line."""
+
+
 class JsonRows:
     """A batch of records.
 
@@ -152,7 +194,7 @@ class JsonRows:
     #: all that were asked for
     columns: Sequence[str] | None = None
 
-    def __init__(self, first: int, slabs: Sequence[Slab]) -> None:
+    def __init__(self, first: int, slabs: Sequence[AnySlab]) -> None:
         self.first = first
         self.rows = sum(slab.rows for slab in slabs)
         self.bad = [row for slab in slabs for row in slab.bad]
@@ -161,7 +203,28 @@ class JsonRows:
 
     def values(self, column: str) -> list[str | None]:
         """See :meth:`chunkwise.core.formats.model.Batch.values`: those that the rows were read with."""
-        return list(chain.from_iterable(slab.values[column] for slab in self._slabs))
+        return list(chain.from_iterable(slab.texts(column) for slab in self._slabs))
+
+    def utf8(self, column: str) -> list[bytes] | None:
+        """See :class:`chunkwise.core.protect.apply.Utf8Rows`: strings without escapes."""
+        found: list[bytes] = []
+        for slab in self._slabs:
+            values = slab.utf8(column)
+            if values is None:
+                return None
+            found += values
+        return found
+
+    def replace_utf8(self, column: str, values: Sequence[bytes]) -> None:
+        """See :class:`chunkwise.core.protect.apply.Utf8Rows`."""
+        joined = b"".join(values)
+        if b'"' in joined or b"\\" in joined:
+            self.replace(column, [value.decode() for value in values])
+            return
+        row = 0
+        for slab in self._slabs:
+            slab.put_utf8(column, values[row : row + slab.rows])
+            row += slab.rows
 
     def replace(self, column: str, values: Sequence[str | None]) -> None:
         """See :meth:`chunkwise.core.formats.model.Batch.replace`. A member that is missing stays missing."""
@@ -177,7 +240,7 @@ class JsonRows:
         """The bytes of the batch, slab by slab."""
         return (slab.output() for slab in self._replaced())
 
-    def _replaced(self) -> Iterator[Slab]:
+    def _replaced(self) -> Iterator[AnySlab]:
         new, self._new = self._new, {}
         row = 0
         for slab in self._slabs:

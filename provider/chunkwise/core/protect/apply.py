@@ -47,7 +47,7 @@ class Utf8Rows(Rows, Protocol):
     def replace_utf8(self, column: str, values: Sequence[bytes]) -> None:
         """The same as ``replace``.
 
-        :param values: one for each of ``utf8``; those that differ are ASCII.
+        :param values: one for each of ``utf8``; those that differ are printable ASCII.
         """
 
 

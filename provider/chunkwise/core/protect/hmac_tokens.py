@@ -93,7 +93,7 @@ class HmacProtector:
         :raises ConfigError: the task is to unprotect.
         """
         prefix = self._options.prefix
-        if not prefix.isascii() or "\n" in prefix:
+        if not (prefix.isascii() and prefix.isprintable()):
             return None
         return "\n".join(self._tokens(task, values)).encode().split(b"\n") if values else []
 

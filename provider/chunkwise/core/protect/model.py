@@ -75,7 +75,7 @@ class Protector(Protocol):
 
 @runtime_checkable
 class Utf8Protector(Protocol):
-    """A local protector that reads UTF-8 and writes ASCII: nothing is decoded and encoded again."""
+    """A local protector that reads UTF-8 and writes printable ASCII: nothing is decoded and encoded again."""
 
     def protect_utf8(self, task: Task, values: Sequence[bytes]) -> Sequence[bytes] | None:
         """What ``protect`` gives, for the same texts; ``None``: ask that.

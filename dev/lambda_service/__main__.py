@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help='JSON file: {"functions": [...]}')
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port (default)")
     parser.add_argument("--endpoint", help="URL that stands for all other AWS services")
+    parser.add_argument("--logs-endpoint", help="URL of a CloudWatch Logs that gets all log lines, too")
     parser.add_argument("--logs", type=Path, help="folder for log files (default: a temporary one)")
     parser.add_argument("--concurrency", type=int, default=10, help="invocations at a time (default 10)")
     parser.add_argument("--idle-seconds", type=float, default=300.0, help="end environments that wait longer")
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
             load_functions(options.config),
             port=options.port,
             endpoint=options.endpoint,
+            logs_endpoint=options.logs_endpoint,
             folder=options.logs,
             account_concurrency=options.concurrency,
             idle_seconds=options.idle_seconds,

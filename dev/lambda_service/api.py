@@ -7,15 +7,17 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
 from aiohttp import web
 
+from dev.lambda_service.control import PREFIX, Control
+from dev.lambda_service.durable import STATUSES, DurableExecutions, Execution, in_seconds
 from dev.lambda_service.engine import Engine, Throttled
 from dev.lambda_service.environment import Invocation
+from dev.lambda_service.errors import ApiError, invalid, not_found, too_many
 from dev.lambda_service.functions import LATEST, Function, parse_name
 
 log = logging.getLogger(__name__)
@@ -24,27 +26,13 @@ MAX_ASYNC = 1024 * 1024  # asynchronous
 Answer = Awaitable[web.Response]
 
 
-@dataclass
-class ApiError(Exception):
-    """An error of Lambda's API.
-
-    :param code: the name of the exception in botocore's model.
-    :param body: further members of the error.
-    """
-
-    status: int
-    code: str
-    message: str
-    body: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-
-
 class Api:
     """Answers requests; one for each service."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, durable: DurableExecutions, control: Control) -> None:
         self._engine = engine
-        self._throttle = 0
+        self._durable = durable
+        self._control = control
         self._routes: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = []
         self._route("POST", "/2015-03-31/functions/{}/invocations", self._invoke)
         self._route("GET", "/2015-03-31/functions/{}/configuration", self._get_configuration)
@@ -52,10 +40,11 @@ class Api:
         self._route("GET", "/2015-03-31/functions", self._list_functions)
         self._route("GET", "/2019-09-25/functions/{}/event-invoke-config", self._get_event_config)
         self._route("GET", "/2019-09-30/functions/{}/concurrency", self._get_concurrency)
-
-    def throttle_next(self, count: int) -> None:
-        """Answer the next ``count`` requests to invoke with 429."""
-        self._throttle += count
+        self._route("GET", "/2025-12-01/functions/{}/durable-executions", self._list_executions)
+        self._route("GET", "/2025-12-01/durable-executions/{}", self._get_execution)
+        self._route("POST", "/2025-12-01/durable-executions/{}/stop", self._stop_execution)
+        self._route("GET", "/2025-12-01/durable-executions/{}/state", self._get_state)
+        self._route("POST", "/2025-12-01/durable-executions/{}/checkpoint", self._checkpoint)
 
     async def serve(self, request: web.BaseRequest) -> web.Response:
         """Answer one request."""
@@ -79,6 +68,8 @@ class Api:
         self._routes.append((method, pattern, answer))
 
     async def _dispatch(self, request: web.BaseRequest, request_id: str) -> web.Response:
+        if request.path.startswith(PREFIX):
+            return await self._control.serve(request)
         for method, pattern, answer in self._routes:
             match = pattern.fullmatch(request.rel_url.raw_path)
             if match is not None and method == request.method:
@@ -92,15 +83,14 @@ class Api:
     async def _invoke(self, request: web.BaseRequest, request_id: str, name: str) -> web.Response:
         kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
         if kind not in ("RequestResponse", "Event", "DryRun"):
-            raise ApiError(400, "InvalidParameterValueException", f"Unknown InvocationType {kind!r}.")
+            raise invalid(f"Unknown InvocationType {kind!r}.")
         payload = await self._payload(request, MAX_ASYNC if kind == "Event" else MAX_SYNC)
         function, qualifier = self._function(name, request.query.get("Qualifier"))
         if kind == "DryRun":
             return web.Response(status=204)
-        if self._throttle:
-            self._throttle -= 1
+        if self._control.throttles():
             self._engine.states[function.name].counts["throttles"] += 1
-            raise _too_many("CallerRateLimitExceeded")
+            raise too_many("CallerRateLimitExceeded")
         invocation = Invocation(
             function=function,
             version=function.versions[qualifier or LATEST],
@@ -109,19 +99,36 @@ class Api:
             payload=payload,
             client_context=_client_context(request),
         )
-        if kind == "Event":
-            self._engine.enqueue(invocation)
-            return web.Response(status=202)
+        execution_name = request.headers.get("X-Amz-Durable-Execution-Name")
+        if execution_name is not None and not function.durable:
+            raise invalid("DurableExecutionName is for durable functions only.")
         try:
+            if function.durable:
+                return await self._invoke_durable(invocation, execution_name, wait=kind == "RequestResponse")
+            if kind == "Event":
+                self._engine.enqueue(invocation)
+                return web.Response(status=202)
             outcome = await self._engine.call(invocation)
         except Throttled as throttled:
-            raise _too_many(throttled.reason) from None
+            raise too_many(throttled.reason) from None
         headers = {"X-Amz-Executed-Version": invocation.version, "Content-Type": "application/json"}
         if outcome.error is not None:
             headers["X-Amz-Function-Error"] = outcome.error
         if request.headers.get("X-Amz-Log-Type") == "Tail":
             headers["X-Amz-Log-Result"] = base64.b64encode(outcome.log_tail).decode()
         return web.Response(body=outcome.payload, headers=headers)
+
+    async def _invoke_durable(self, invocation: Invocation, name: str | None, *, wait: bool) -> web.Response:
+        execution = self._durable.start(invocation, name, throttle=wait)
+        headers = {"X-Amz-Durable-Execution-Arn": execution.arn}
+        if not wait:
+            return web.Response(status=202, headers=headers)
+        await execution.done.wait()
+        payload, error = execution.caller_answer
+        headers |= {"X-Amz-Executed-Version": execution.version, "Content-Type": "application/json"}
+        if error is not None:
+            headers["X-Amz-Function-Error"] = error
+        return web.Response(body=payload, headers=headers)
 
     async def _payload(self, request: web.BaseRequest, limit: int) -> bytes:
         """The payload, read to its end in any case: a client that still sends would not read our answer."""
@@ -149,16 +156,16 @@ class Api:
         """The function that a request names, and the qualifier if it gives one."""
         parsed = parse_name(text)
         if parsed is None:
-            raise ApiError(400, "InvalidParameterValueException", f"{text!r} is no function name.")
+            raise invalid(f"{text!r} is no function name.")
         name, own = parsed
         if own and qualifier and own != qualifier:
             text = "The derived qualifier from the function name does not match the specified qualifier."
-            raise ApiError(400, "InvalidParameterValueException", text)
+            raise invalid(text)
         qualifier = own or qualifier
         state = self._engine.states.get(name)
         if state is None or (qualifier is not None and qualifier not in state.function.versions):
             arn = Function(name=name, handler="a.b").arn(qualifier)
-            raise ApiError(404, "ResourceNotFoundException", f"Function not found: {arn}")
+            raise not_found(f"Function not found: {arn}")
         return state.function, qualifier
 
     async def _get_configuration(self, request: web.BaseRequest, _id: str, name: str) -> web.Response:
@@ -194,6 +201,76 @@ class Api:
             }
         )
 
+    # --- durable executions -------------------------------------------------------------------------------
+
+    async def _list_executions(self, request: web.BaseRequest, _id: str, name: str) -> web.Response:
+        """Without pages: all that match."""
+        function, _ = self._function(name, request.query.get("Qualifier"))
+        wanted = request.query.getall("Statuses", list(STATUSES))
+        only = request.query.get("DurableExecutionName")
+        found = [
+            _summary(execution)
+            for execution in self._durable.of_function(function.name)
+            if execution.status in wanted and only in (None, execution.name)
+        ]
+        if request.query.get("ReverseOrder") == "true":
+            found.reverse()
+        return web.json_response({"DurableExecutions": found})
+
+    async def _get_execution(self, _request: web.BaseRequest, _id: str, arn: str) -> web.Response:
+        execution = self._durable.get(arn)
+        body = _summary(execution) | {
+            "InputPayload": execution.payload.decode(),
+            "Version": execution.version,
+            "ExecutionDataIncluded": True,
+        }
+        if execution.result is not None:
+            body["Result"] = execution.result
+        if execution.error is not None:
+            body["Error"] = execution.error
+        return web.json_response(body)
+
+    async def _stop_execution(self, request: web.BaseRequest, _id: str, arn: str) -> web.Response:
+        execution = self._durable.get(arn)
+        stopped = self._durable.stop(execution, await _document(request))
+        return web.json_response({"StopTimestamp": stopped})
+
+    async def _get_state(self, request: web.BaseRequest, _id: str, arn: str) -> web.Response:
+        execution = self._durable.get(arn)
+        self._durable.check_token(execution, request.query.get("CheckpointToken", ""))
+        operations = [in_seconds(operation) for operation in execution.operations.values()]
+        return web.json_response({"Operations": operations})
+
+    async def _checkpoint(self, request: web.BaseRequest, _id: str, arn: str) -> web.Response:
+        execution = self._durable.get(arn)
+        body = await _document(request)
+        token, updates = body.get("CheckpointToken", ""), body.get("Updates", [])
+        return web.json_response(self._durable.checkpoint(execution, token, updates))
+
+
+def _summary(execution: Execution) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "DurableExecutionArn": execution.arn,
+        "DurableExecutionName": execution.name,
+        "FunctionArn": execution.function.arn(execution.version),
+        "Status": execution.status,
+        "StartTimestamp": execution.started,
+    }
+    if execution.ended is not None:
+        body["EndTimestamp"] = execution.ended
+    return body
+
+
+async def _document(request: web.BaseRequest) -> dict[str, Any]:
+    """The JSON object of a request; empty without a body."""
+    try:
+        document = json.loads(await request.content.read() or b"{}")
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ApiError(400, "InvalidRequestContentException", "The body must be a JSON object.")
+    return document
+
 
 def _configuration(function: Function, qualifier: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {
@@ -227,9 +304,3 @@ def _client_context(request: web.BaseRequest) -> str | None:
     except ValueError:
         text = "Client context must be a valid Base64-encoded JSON object."
         raise ApiError(400, "InvalidRequestContentException", text) from None
-
-
-def _too_many(reason: str) -> ApiError:
-    return ApiError(
-        429, "TooManyRequestsException", "Rate Exceeded.", {"Reason": reason}, {"Retry-After": "1"}
-    )

@@ -58,6 +58,9 @@ class Event:
     queued: float = field(default_factory=time.monotonic)
     attempts: int = 0
     last: Outcome | None = None
+    #: is told the outcome of the one and only attempt, ``None`` if it was not ``wanted`` any more
+    caller: asyncio.Future[Outcome | None] | None = None
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(kw_only=True, slots=True)
@@ -118,11 +121,8 @@ class Engine:
 
         :raises Throttled: all concurrency is in use.
         """
+        self.require_concurrency(invocation.function)
         state = self.states[invocation.function.name]
-        reason = self._full(state)
-        if reason is not None:
-            state.counts["throttles"] += 1
-            raise Throttled(reason)
         self._take(state)
         # A caller that hangs up stops nothing, as on AWS.
         return await asyncio.shield(self.spawn(self._execute(state, invocation)))
@@ -140,6 +140,28 @@ class Engine:
             return
         state.queue.extend(Event(invocation=invocation) for _ in range(copies))
         self._pump(state)
+
+    async def call_queued(self, invocation: Invocation, *, wanted: Callable[[], bool]) -> Outcome | None:
+        """Invoke as soon as there is concurrency, once, and wait.
+
+        :param wanted: asked when its turn has come; if not, nothing is invoked.
+        """
+        state = self.states[invocation.function.name]
+        caller: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        state.queue.append(Event(invocation=invocation, caller=caller, wanted=wanted))
+        self._pump(state)
+        return await caller
+
+    def require_concurrency(self, function: Function) -> None:
+        """Make sure that an invocation could begin now.
+
+        :raises Throttled: all concurrency is in use.
+        """
+        state = self.states[function.name]
+        reason = self._full(state)
+        if reason is not None:
+            state.counts["throttles"] += 1
+            raise Throttled(reason)
 
     def running(self) -> list[Invocation]:
         """Invocations that environments work on now."""
@@ -272,7 +294,11 @@ class Engine:
         """Deliver what waits, as far as the concurrency goes."""
         while state.queue and not self._closed and self._full(state) is None:
             event = state.queue.popleft()
-            if time.monotonic() - event.queued > state.function.maximum_event_age:
+            if event.caller is not None and not event.wanted():
+                event.caller.set_result(None)
+                continue
+            age = time.monotonic() - event.queued
+            if event.caller is None and age > state.function.maximum_event_age:
                 self.spawn(self._give_up(state, event, "EventAgeExceeded"))
                 continue
             self._take(state)
@@ -280,6 +306,10 @@ class Engine:
 
     async def _deliver(self, state: FunctionState, event: Event) -> None:
         outcome = await self._execute(state, event.invocation)
+        if event.caller is not None:
+            if not event.caller.done():
+                event.caller.set_result(outcome)
+            return
         event = replace(event, attempts=event.attempts + 1, last=outcome)
         if outcome.error is None or self._closed:
             return

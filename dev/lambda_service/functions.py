@@ -123,7 +123,7 @@ def load_functions(path: Path) -> list[Function]:
     """
     try:
         document = json.loads(path.read_text())
-        entries = document["functions"]
+        entries = list(document["functions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f'{path} is no JSON object with a list "functions": {error}') from error
     return [_function(entry, path) for entry in entries]

@@ -1,6 +1,6 @@
 """The log streams of environments: one file each, as readable as CloudWatch's.
 
-A line of a file is a time in UTC, a blank and the line. Nothing in a line is changed; a carriage return stays.
+A line of a file is a time in UTC, a blank and the line, in which nothing is changed: a carriage return stays.
 """
 
 from __future__ import annotations

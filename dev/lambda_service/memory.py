@@ -131,7 +131,7 @@ class MemoryLimits:
     """
 
     def __init__(self, *, cgroups: bool = True) -> None:
-        self._folder: Path | None = None
+        self.folder: Path | None = None
         self._version = 0
         self._count = 0
         if cgroups:
@@ -141,22 +141,22 @@ class MemoryLimits:
     @property
     def kind(self) -> str:
         """How memory is limited: ``"cgroup v1"``, ``"cgroup v2"`` or ``"rss"``."""
-        return f"cgroup v{self._version}" if self._folder else "rss"
+        return f"cgroup v{self._version}" if self.folder else "rss"
 
     def limit(self, mb: int) -> MemoryLimit:
         """A limit for a new environment.
 
         :param mb: MiB that it may take.
         """
-        if self._folder is None:
+        if self.folder is None:
             return RssLimit(mb * MIB)
         self._count += 1
-        return CgroupLimit(self._folder / str(self._count), mb * MIB, version=self._version)
+        return CgroupLimit(self.folder / str(self._count), mb * MIB, version=self._version)
 
     def close(self) -> None:
         """Remove what is left, once all processes are gone."""
-        if self._folder is not None and self._folder.exists():
-            self._folder.rmdir()
+        if self.folder is not None and self.folder.exists():
+            self.folder.rmdir()
 
     def _find_cgroup(self) -> None:
         for parent, version in _parents():
@@ -172,7 +172,7 @@ class MemoryLimits:
                     continue
             except OSError:
                 continue
-            self._folder, self._version = folder, version
+            self.folder, self._version = folder, version
             return
 
 

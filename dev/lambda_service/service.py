@@ -1,4 +1,4 @@
-"""The service as tests and tools use it: a thread with the event loop, and what one can ask and do outside it."""
+"""The service as tests and tools use it: a thread with the event loop, to be asked from outside."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from uuid import uuid4
 from aiohttp import web
 
 from dev.lambda_service.api import Api
+from dev.lambda_service.cloudwatch import CloudWatchLogs
+from dev.lambda_service.control import Control
+from dev.lambda_service.durable import DurableExecutions
 from dev.lambda_service.engine import Engine, Event, Report, destination_record
 from dev.lambda_service.environment import Invocation, credentials
 from dev.lambda_service.functions import REGION, Function
-from dev.lambda_service.logs import LogEvent, Logs
+from dev.lambda_service.logs import Logs
 from dev.lambda_service.memory import MemoryLimits
 
 HOST = "127.0.0.1"
@@ -35,6 +38,7 @@ class LambdaService:
     :param functions: what is deployed.
     :param port: 0 takes a free one.
     :param endpoint: URL that stands for all other AWS services, for the functions and for destinations.
+    :param logs_endpoint: URL of a CloudWatch Logs that gets all log lines, too.
     :param folder: for log files; default: a temporary one, which :meth:`stop` removes.
     :param account_concurrency: invocations at a time over all functions; each is a process here.
     :param idle_seconds: after which an environment that waits is ended.
@@ -48,6 +52,7 @@ class LambdaService:
         *,
         port: int = 0,
         endpoint: str | None = None,
+        logs_endpoint: str | None = None,
         folder: Path | None = None,
         account_concurrency: int = 10,
         idle_seconds: float = 300.0,
@@ -62,7 +67,9 @@ class LambdaService:
         self._idle_seconds = idle_seconds
         self._retry_seconds = retry_seconds
         self._cgroups = cgroups
+        self._logs_endpoint = logs_endpoint
         self._temporary: Path | None = None
+        self._cloudwatch: CloudWatchLogs | None = None
         self._thread: threading.Thread | None = None
         self.port = 0
 
@@ -85,6 +92,16 @@ class LambdaService:
         """How memory is limited: ``"cgroup v1"``, ``"cgroup v2"`` or ``"rss"``."""
         return self._limits.kind
 
+    @property
+    def log_folder(self) -> Path:
+        """Where its log files are."""
+        return self._logs.folder
+
+    @property
+    def cgroup(self) -> Path | None:
+        """The cgroup that holds those of its environments, if memory is limited that way."""
+        return self._limits.folder
+
     def start(self) -> None:
         """Start it; requests are answered when this returns.
 
@@ -98,7 +115,12 @@ class LambdaService:
             if folder is None:
                 folder = self._temporary = Path(tempfile.mkdtemp(prefix="chunkwise-lambda-"))
             self._limits = MemoryLimits(cgroups=self._cgroups)
-            self._logs = Logs(folder)
+            forward = None
+            if self._logs_endpoint is not None:
+                settings = {"endpoint_url": self._logs_endpoint}
+                self._cloudwatch = CloudWatchLogs(lambda: self.client("logs", **settings))
+                forward = self._cloudwatch.send
+            self._logs = Logs(folder, forward=forward)
             self._engine = Engine(
                 self._functions,
                 account_concurrency=self._account_concurrency,
@@ -109,7 +131,9 @@ class LambdaService:
                 credentials=credentials(self._aws),
                 drop=self._send_record,
             )
-            self._api = Api(self._engine)
+            self._durable = DurableExecutions(self._engine, retry_seconds=self._retry_seconds)
+            self._control = Control(self._engine, memory_limit=self._limits.kind)
+            self._api = Api(self._engine, self._durable, self._control)
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run, name="lambda-service", daemon=True)
             self._thread.start()
@@ -131,6 +155,9 @@ class LambdaService:
                 self._loop.close()
                 self._limits.close()
         finally:
+            cloudwatch, self._cloudwatch = self._cloudwatch, None
+            if cloudwatch is not None:
+                cloudwatch.close()
             temporary, self._temporary = self._temporary, None
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -189,19 +216,7 @@ class LambdaService:
         ``cold_starts``, ``throttles``, ``retries``, ``duplicates``, ``dropped``, ``destination_failures``,
         ``peak_concurrency``, and of this moment ``busy``, ``queued`` and ``retrying``.
         """
-
-        def count() -> Counter[str]:
-            states = [
-                state for name, state in self._engine.states.items() if function is None or name == function
-            ]
-            total: Counter[str] = Counter()
-            for state in states:
-                total.update(state.counts)
-                total.update(busy=state.busy, queued=len(state.queue), retrying=state.retrying)
-            total["peak_concurrency"] = self._engine.peak if function is None else states[0].peak
-            return total
-
-        return self._do(count)
+        return self._do(lambda: self._control.counters(function))
 
     def reports(self, function: str | None = None) -> list[Report]:
         """Invocations that have ended, the last 10,000, with their peak memory."""
@@ -214,6 +229,11 @@ class LambdaService:
         if request_id is not None:
             return self._logs.of_request(group, request_id)
         return [event.message for event in self._logs.events(group)]
+
+    def flush_logs(self) -> None:
+        """Wait until CloudWatch Logs has all lines so far."""
+        if self._cloudwatch is not None:
+            self._cloudwatch.flush()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 30.0) -> None:
         """Poll ``ready`` until it is true.
@@ -239,32 +259,23 @@ class LambdaService:
 
     def kill_environment(self, request_id: str) -> bool:
         """SIGKILL what works on a request; ``False`` if nothing does."""
-        return self._each(request_id, "kill")
+        return self._do(lambda: self._control.kill(request_id))
 
     def freeze(self, request_id: str) -> bool:
         """Stop what works on a request, and its time-out, until :meth:`thaw`; ``False`` if nothing does."""
-        return self._each(request_id, "freeze")
+        return self._do(lambda: self._control.freeze(request_id))
 
     def thaw(self, request_id: str) -> bool:
         """Let a frozen invocation go on."""
-        return self._each(request_id, "thaw")
+        return self._do(lambda: self._control.thaw(request_id))
 
     def kill_next(self, count: int = 1, *, after: float = 0.0) -> None:
         """SIGKILL the next invocations, each ``after`` seconds after an environment got it."""
-        self._do(lambda: self._engine.kill_next(count, after))
+        self._do(lambda: self._control.kill_next(count, after))
 
     def throttle_next(self, count: int = 1) -> None:
         """Answer the next requests to invoke, of whatever type, with 429."""
-        self._do(lambda: self._api.throttle_next(count))
-
-    def _each(self, request_id: str, action: str) -> bool:
-        def act() -> bool:
-            environments = self._engine.of_request(request_id)
-            for environment in environments:
-                getattr(environment, action)()
-            return bool(environments)
-
-        return self._do(act)
+        self._do(lambda: self._control.throttle_next(count))
 
     # --- destinations -------------------------------------------------------------------------------------
 
@@ -288,6 +299,3 @@ class LambdaService:
         # Lambda names them: aws/lambda/async/<function>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<random UUID>
         key = f"aws/lambda/async/{function.name}/{now:%Y/%m/%d}/{now:%Y-%m-%dT%H.%M.%S}-{uuid4()}"
         self.client("s3", **settings).put_object(Bucket=bucket, Key=key, Body=record)
-
-
-__all__ = ["LambdaService", "LogEvent"]

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import requests
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.sdk import Asset, AssetAlias
 
 from chunkwise._aws import AwsBaseHook
 from chunkwise.core.dispatch.model import Plan
+from chunkwise.core.dispatch.pages.model import ApiSource
 from chunkwise.core.errors import ChunkwiseError, ConfigError
+from chunkwise.hooks.http import PagedApiHook
 
 #: AWS Lambda quotas: a synchronous call may take 900 seconds. No retries in the client, which would run the
 #: function again behind our back: who calls retries.
@@ -54,6 +57,21 @@ def passwords(conn_ids: Mapping[str, str] | None) -> dict[str, str]:
             raise ConfigError(f"connection {conn_id!r} has no password to use as the secret {name!r}")
         secrets[name] = password
     return secrets
+
+
+def connect(source: ApiSource) -> requests.Session:
+    """Open a session for the API of a dispatch, with the Airflow connection that its plan names.
+
+    :raises ConfigError: the connection is of another origin than the plan's URL, which must not see its
+        credentials.
+    """
+    api = PagedApiHook(source.connection).get_conn()
+    try:
+        api.url(source.url)
+    except ConfigError:
+        api.session.close()
+        raise
+    return api.session
 
 
 def lambda_client(plan: Plan | None, aws: Mapping[str, Any]) -> Any:

@@ -72,7 +72,6 @@ def dispatch_lineage(receipt: Mapping[str, Any]) -> Any:
         from airflow.providers.openlineage.extractors import OperatorLineage
     except ImportError:
         return None
-    namespace, name = s3_dataset(receipt["source"]["uri"])
     outputs = []
     if receipt.get("uri"):
         statistics = OutputStatisticsOutputDatasetFacet(
@@ -82,7 +81,17 @@ def dispatch_lineage(receipt: Mapping[str, Any]) -> Any:
         facets: dict[str, Any] = {} if receipt.get("already") else {"outputStatistics": statistics}
         to = s3_dataset(receipt["uri"])
         outputs.append(OutputDataset(namespace=to[0], name=to[1], outputFacets=facets))
-    return OperatorLineage(inputs=[Dataset(namespace=namespace, name=name)], outputs=outputs)
+    uri = receipt["source"].get("uri")  # a merge that finds its work done may not know any more
+    inputs = []
+    if uri is not None:
+        namespace, name = dataset(uri)
+        inputs.append(Dataset(namespace=namespace, name=name))
+    return OperatorLineage(inputs=inputs, outputs=outputs)
+
+
+def dataset(uri: str) -> tuple[str, str]:
+    """Namespace and name of a source: an object, or an HTTP endpoint."""
+    return s3_dataset(uri) if uri.startswith("s3://") else source_dataset(uri)
 
 
 def s3_dataset(uri: str) -> tuple[str, str]:
@@ -96,7 +105,11 @@ def collect_dispatch(operator: Any, source_uri: str, target_uri: str) -> None:
     from airflow.providers.common.compat.sdk import get_hook_lineage_collector
 
     collector = get_hook_lineage_collector()
+    if not source_uri.startswith("s3://"):
+        collector.add_input_asset(context=operator, uri="".join(source_dataset(source_uri)))
     for add, uri in ((collector.add_input_asset, source_uri), (collector.add_output_asset, target_uri)):
+        if not uri.startswith("s3://"):
+            continue
         namespace, key = s3_dataset(uri)
         add(
             context=operator,

@@ -11,6 +11,7 @@ from chunkwise.operators.dispatch import (
     Compute,
     MergePartsOperator,
     PlanDispatchOperator,
+    PlanPagesOperator,
     ProcessChunksOperator,
 )
 from chunkwise.sensors.dispatch import DispatchPartsSensor
@@ -45,7 +46,7 @@ def s3_dispatch(
     staging_extra_args: Mapping[str, Any] | None = None,
     compute: Compute = "worker",
     secret_conn_ids: Mapping[str, str] | None = None,
-    chunks_in_flight: int = 1,
+    chunks_in_flight: int | None = None,
     keep_staging: bool = False,
     delete_input: bool = False,
     outlets: Sequence[Any] = (),
@@ -80,52 +81,161 @@ def s3_dispatch(
     :param plan: further parameters of the plan: ``chunk_bytes``, ``mapping``, ``protector``,
         ``output_format`` ...
     """
-    more = {"plan": {}, "process": {}, "wait": {}, "merge": {}, **(task_args or {})}
-    unknown = set(more) - {"plan", "process", "wait", "merge"}
-    if unknown:
-        raise ValueError(
-            f"task_args has {', '.join(sorted(unknown))}: the tasks are plan, process, wait, merge"
-        )
+    staged = {
+        "s3_key": s3_key,
+        "s3_bucket": s3_bucket,
+        "staging_uri": staging_uri,
+        "staging_extra_args": staging_extra_args,
+    }
     aws = {
         "aws_conn_id": aws_conn_id,
         "region_name": region_name,
         "verify": verify,
         "botocore_config": botocore_config,
     }
-    staged = {
-        "s3_key": s3_key,
-        "s3_bucket": s3_bucket,
-        "staging_uri": staging_uri,
-        "staging_extra_args": staging_extra_args,
-        **aws,
-    }
     target = {"target_key": target_key, "target_bucket": target_bucket}
+    process = {
+        "compute": compute,
+        "secret_conn_ids": secret_conn_ids,
+        "chunks_in_flight": chunks_in_flight,
+        "map_index_template": map_index_template,
+    }
+    merge = {
+        **target,
+        "secret_conn_ids": secret_conn_ids,
+        "keep_staging": keep_staging,
+        "delete_input": delete_input,
+        "outlets": list(outlets),
+    }
+    return _chain(
+        group_id,
+        PlanDispatchOperator,
+        {"plan": {**staged, **target, **plan}, "process": process, "wait": {}, "merge": merge},
+        {**staged, **aws},
+        task_args,
+    )
+
+
+def paged_api_dispatch(
+    group_id: str = "dispatch",
+    *,
+    endpoint: str,
+    paginator: Any,
+    records_path: str | Sequence[str],
+    target_key: str,
+    target_bucket: str | None = None,
+    staging_uri: str | None = None,
+    staging_extra_args: Mapping[str, Any] | None = None,
+    compute: Compute = "worker",
+    secret_conn_ids: Mapping[str, str] | None = None,
+    chunks_in_flight: int | None = None,
+    keep_staging: bool = False,
+    outlets: Sequence[Any] = (),
+    aws_conn_id: str | None = "aws_default",
+    region_name: str | None = None,
+    verify: bool | str | None = None,
+    botocore_config: dict[str, Any] | None = None,
+    map_index_template: str = "group {{ task.group }}",
+    task_args: Mapping[Step, Mapping[str, Any]] | None = None,
+    **plan: Any,
+) -> DispatchTaskGroup:
+    """``plan >> process (mapped over groups) >> wait >> merge`` for the pages of an HTTP API.
+
+    :param group_id: of the task group; another one for each dispatch of a DAG.
+    :param endpoint: see :class:`~chunkwise.operators.dispatch.PlanPagesOperator`, as for all parameters that
+        are not listed here.
+    :param paginator: see there.
+    :param records_path: see there.
+    :param target_key: see there. The staging directory stands beside it.
+    :param compute: see :class:`~chunkwise.operators.dispatch.ProcessChunksOperator`.
+    :param secret_conn_ids: see there.
+    :param chunks_in_flight: see there.
+    :param keep_staging: see :class:`~chunkwise.operators.dispatch.MergePartsOperator`.
+    :param outlets: assets of the merge; their events carry the receipt.
+    :param aws_conn_id: of all tasks, as the following three.
+    :param region_name: see there.
+    :param verify: see there.
+    :param botocore_config: see there.
+    :param map_index_template: what the UI calls the mapped tasks.
+    :param task_args: further arguments by task, e.g. ``{"process": {"function_name": "pages"}}``.
+    :param plan: further parameters of the plan: ``http_conn_id``, ``pages_per_chunk``, ``stamps``,
+        ``transforms``, ``max_pages`` ...
+    """
+    places = {"staging_uri": staging_uri, "staging_extra_args": staging_extra_args}
+    target = {"target_key": target_key, "target_bucket": target_bucket}
+    aws = {
+        "aws_conn_id": aws_conn_id,
+        "region_name": region_name,
+        "verify": verify,
+        "botocore_config": botocore_config,
+    }
+    planned = {
+        "endpoint": endpoint,
+        "paginator": paginator,
+        "records_path": records_path,
+        "secret_conn_ids": secret_conn_ids,
+        **places,
+        **target,
+        **plan,
+    }
+    process = {
+        "compute": compute,
+        "secret_conn_ids": secret_conn_ids,
+        "chunks_in_flight": chunks_in_flight,
+        "map_index_template": map_index_template,
+    }
+    merge = {
+        "secret_conn_ids": secret_conn_ids,
+        "keep_staging": keep_staging,
+        "outlets": list(outlets),
+    }
+    return _chain(
+        group_id,
+        PlanPagesOperator,
+        {"plan": planned, "process": process, "wait": {}, "merge": merge},
+        {"staging_extra_args": staging_extra_args, **aws},
+        task_args,
+        told=True,
+    )
+
+
+def _chain(
+    group_id: str,
+    planner: type[Any],
+    own: Mapping[Step, Mapping[str, Any]],
+    common: Mapping[str, Any],
+    task_args: Mapping[Step, Mapping[str, Any]] | None,
+    *,
+    told: bool = False,
+) -> DispatchTaskGroup:
+    """The four tasks, one after the other.
+
+    :param planner: class of the first one.
+    :param own: arguments by task.
+    :param common: arguments of all tasks.
+    :param task_args: the user's, which win.
+    :param told: whether the plan tells the others where it stands; else they know as it does.
+    """
+    unknown = set(task_args or {}) - set(own)
+    if unknown:
+        raise ValueError(f"task_args has {', '.join(sorted(unknown))}: the tasks are {', '.join(own)}")
+    given: Mapping[Step, Mapping[str, Any]] = task_args or {}
+    arguments: dict[Step, dict[str, Any]] = {
+        step: {"task_id": step, **common, **own[step], **given.get(step, {})} for step in own
+    }
     group = DispatchTaskGroup(group_id=group_id)
     with group:
-        planned = PlanDispatchOperator(**{"task_id": "plan", **staged, **target, **plan, **more["plan"]})
-        process = ProcessChunksOperator.partial(
-            **{
-                "task_id": "process",
-                **staged,
-                "compute": compute,
-                "secret_conn_ids": secret_conn_ids,
-                "chunks_in_flight": chunks_in_flight,
-                "map_index_template": map_index_template,
-                **more["process"],
+        planned = planner(**arguments["plan"])
+        if told:
+            for step in ("process", "wait", "merge"):
+                arguments[step].setdefault("staging_uri", planned.output["staging_uri"])
+            arguments["merge"] = {
+                "target_key": planned.output["target"],
+                "dispatch": planned.output["dispatch"],
+                **arguments["merge"],
             }
-        ).expand(group=planned.output)
-        wait = DispatchPartsSensor(**{"task_id": "wait", **staged, **more["wait"]})
-        merge = MergePartsOperator(
-            **{
-                "task_id": "merge",
-                **staged,
-                **target,
-                "secret_conn_ids": secret_conn_ids,
-                "keep_staging": keep_staging,
-                "delete_input": delete_input,
-                "outlets": list(outlets),
-                **more["merge"],
-            }
-        )
+        process = ProcessChunksOperator.partial(**arguments["process"]).expand(group=planned.output)
+        wait = DispatchPartsSensor(**arguments["wait"])
+        merge = MergePartsOperator(**arguments["merge"])
         process >> wait >> merge
     return group

@@ -249,7 +249,7 @@ def merge_parts(
     copies_in_flight: int = 8,
     secrets: Mapping[str, str] | None = None,
     lambda_client: Any = None,
-    expected: tuple[Source, Target] | None = None,
+    expected: tuple[Source | str, Target] | None = None,
     connect: Connect | None = None,
 ) -> MergeReceipt:
     """Verify the parts of a dispatch and publish them as one object.
@@ -269,8 +269,8 @@ def merge_parts(
     :param copies_in_flight: server-side copies at once.
     :param secrets: for the protector, where chunks are processed here.
     :param lambda_client: the same.
-    :param expected: source and target: lets a merge whose staging directory is gone recognise that an earlier
-        one has published.
+    :param expected: source, or id of the dispatch, and target: lets a merge whose staging directory is gone
+        recognise that an earlier one has published.
     :param connect: see :func:`~chunkwise.core.dispatch.process.process_chunk`, as for ``secrets``.
     :raises ChunksMissing: chunks are not done.
     :raises ChunkFailed: a chunk failed.
@@ -374,30 +374,45 @@ def published(client: Any, plan: Plan) -> MergeReceipt | None:
     )
 
 
-def _published_before(client: Any, staging: Staging, expected: tuple[Source, Target] | None) -> MergeReceipt:
+def _published_before(
+    client: Any, staging: Staging, expected: tuple[Source | str, Target] | None
+) -> MergeReceipt:
     """The staging directory is gone: the object tells whether it was published from this source."""
     if expected is not None:
         source, target = expected
         found = _metadata(client, target)
+        if isinstance(source, str):
+            if found is not None and found[1].get(DISPATCH) == source:
+                return _already(found, target, source={})
+            raise _no_plan(staging)
         try:
             etag = pin(client, source.bucket, source.key, version_id=source.version_id).etag.strip('"')
         except SourceChanged:
             etag = None  # removed after the merge, as asked
         if found is not None and DISPATCH in found[1] and etag in (None, found[1].get(SOURCE_ETAG)):
-            ref, metadata = found
-            return MergeReceipt(
-                uri=target.uri,
-                dispatch=metadata[DISPATCH],
-                source={"uri": f"s3://{source.bucket}/{source.key}", "etag": metadata.get(SOURCE_ETAG)},
-                chunks=0,
-                rows_out=int(metadata.get(ROWS, 0)),
-                bytes=ref.size,
-                etag=ref.etag,
-                version_id=ref.version_id,
-                crc32=ref.crc32,
-                already=True,
-            )
-    raise DispatchNotFound(
+            seen = {"uri": f"s3://{source.bucket}/{source.key}", "etag": found[1].get(SOURCE_ETAG)}
+            return _already(found, target, source=seen)
+    raise _no_plan(staging)
+
+
+def _already(found: tuple[Any, dict[str, str]], target: Target, *, source: dict[str, Any]) -> MergeReceipt:
+    ref, metadata = found
+    return MergeReceipt(
+        uri=target.uri,
+        dispatch=metadata[DISPATCH],
+        source=source,
+        chunks=0,
+        rows_out=int(metadata.get(ROWS, 0)),
+        bytes=ref.size,
+        etag=ref.etag,
+        version_id=ref.version_id,
+        crc32=ref.crc32,
+        already=True,
+    )
+
+
+def _no_plan(staging: Staging) -> DispatchNotFound:
+    return DispatchNotFound(
         f"there is no plan in {staging.uri}: it was never made, or the dispatch is finished and cleaned up"
     )
 

@@ -28,7 +28,7 @@ def resume(
     in_flight: int = 1,
     keep_staging: bool = False,
     delete_input: bool = False,
-    expected: tuple[Source, Target] | None = None,
+    expected: tuple[Source | str, Target] | None = None,
     connect: Connect | None = None,
 ) -> MergeReceipt:
     """Process exactly the chunks that are missing, here, and merge.

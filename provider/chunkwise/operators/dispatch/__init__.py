@@ -5,6 +5,7 @@ from __future__ import annotations
 from chunkwise.operators.dispatch.cleanup import CleanupDispatchOperator
 from chunkwise.operators.dispatch.merge import MergePartsOperator
 from chunkwise.operators.dispatch.plan import PlanDispatchOperator
+from chunkwise.operators.dispatch.plan_pages import PlanPagesOperator
 from chunkwise.operators.dispatch.process import Compute, ProcessChunksOperator
 from chunkwise.operators.dispatch.staged import StagedOperator
 
@@ -13,6 +14,7 @@ __all__ = [
     "Compute",
     "MergePartsOperator",
     "PlanDispatchOperator",
+    "PlanPagesOperator",
     "ProcessChunksOperator",
     "StagedOperator",
 ]

@@ -9,7 +9,7 @@ from chunkwise._aws import aws_template_fields
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.places import source_of, target_of
 from chunkwise.core.errors import Killed
-from chunkwise.edge import lambda_client, passwords, permanent_fails_at_once, publish_receipt, who
+from chunkwise.edge import connect, lambda_client, passwords, permanent_fails_at_once, publish_receipt, who
 from chunkwise.lineage import collect_dispatch, dispatch_lineage
 from chunkwise.links.s3 import S3ObjectLink
 from chunkwise.operators.dispatch.staged import StagedOperator
@@ -35,6 +35,8 @@ class MergePartsOperator(StagedOperator):
     :param target_key: as in the plan: lets a try after a finished and cleaned up merge find that the work is
         done. (templated)
     :param target_bucket: its bucket, unless ``target_key`` has it. (templated)
+    :param dispatch: id of the dispatch, from the plan's summary: by it such a try recognises the object where
+        the source is an API. (templated)
     :param keep_staging: leave the staging directory, for :class:`CleanupDispatchOperator`.
     :param delete_input: remove the source in the end, if it still is the object that was read.
     :param copies_in_flight: server-side copies at once.
@@ -44,7 +46,7 @@ class MergePartsOperator(StagedOperator):
 
     operator_extra_links = (S3ObjectLink(),)
     template_fields: Sequence[str] = aws_template_fields(
-        *STAGED, "target_key", "target_bucket", "secret_conn_ids"
+        *STAGED, "target_key", "target_bucket", "dispatch", "secret_conn_ids"
     )
     ui_color = "#e3f2ec"
 
@@ -57,6 +59,7 @@ class MergePartsOperator(StagedOperator):
         staging_extra_args: Mapping[str, Any] | None = None,
         target_key: str | None = None,
         target_bucket: str | None = None,
+        dispatch: str | None = None,
         keep_staging: bool = False,
         delete_input: bool = False,
         copies_in_flight: int = 8,
@@ -72,6 +75,7 @@ class MergePartsOperator(StagedOperator):
         )
         self.target_key = target_key
         self.target_bucket = target_bucket
+        self.dispatch = dispatch
         self.keep_staging = keep_staging
         self.delete_input = delete_input
         self.copies_in_flight = copies_in_flight
@@ -104,6 +108,7 @@ class MergePartsOperator(StagedOperator):
                     secrets=passwords(self.secret_conn_ids),
                     lambda_client=lambda_client(plan, self._hook_parameters),
                     expected=self._expected(),
+                    connect=connect,
                 )
             finally:
                 self._merging = False
@@ -111,7 +116,7 @@ class MergePartsOperator(StagedOperator):
         self._receipt = found
         self.log.info("%s", _merged(found))
         publish_receipt(context, self.outlets, found)
-        if found["uri"] is not None:
+        if found["uri"] is not None and "uri" in found["source"]:
             collect_dispatch(self, found["source"]["uri"], found["uri"])
         return found
 
@@ -123,6 +128,8 @@ class MergePartsOperator(StagedOperator):
             raise Killed("the merge was told to end; the next one goes on")
 
     def _expected(self) -> tuple[Any, Any] | None:
+        if self.dispatch and self.target_key:
+            return self.dispatch, target_of(self.target_bucket, self.target_key)
         if not self.target_key or not self.s3_key:
             return None
         return source_of(self.s3_bucket, self.s3_key), target_of(self.target_bucket, self.target_key)
@@ -144,7 +151,7 @@ class MergePartsOperator(StagedOperator):
 
 
 def _merged(receipt: Mapping[str, Any]) -> str:
-    source = receipt["source"]["uri"]
+    source = receipt["source"].get("uri", "its source")
     if receipt["skipped"]:
         return f"the target of {source} exists already and is left alone: nothing was published"
     if receipt["already"]:

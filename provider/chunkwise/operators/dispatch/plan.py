@@ -209,7 +209,7 @@ class PlanDispatchOperator(StagedOperator):
             )
             mapping = settings.mapping_of(client, source, self.mapping)
             config = settings.config_of(target, {**self._parameters(), "mapping": mapping})
-            _check_map_length(config.groups)
+            check_map_length(config.groups)
             planned = plan_dispatch(
                 client,
                 source,
@@ -265,7 +265,8 @@ def _flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def _check_map_length(groups: int) -> None:
+def check_map_length(groups: int) -> None:
+    """:raises ConfigError: Airflow cannot map over so many groups."""
     # Airflow's own message names neither the limit nor its setting
     limit = conf.getint("core", "max_map_length", fallback=1024)
     if groups > limit:
@@ -280,7 +281,7 @@ def _summary(planned: Planned, staging: Staging) -> dict[str, Any]:
     summary = {
         "staging_uri": staging.uri,
         "dispatch": plan.dispatch,
-        "source": {"uri": plan.source.uri, "etag": plan.source.etag, "size": plan.source.size},
+        "source": {"uri": plan.source.uri, "etag": plan.source.etag, "size": plan.object.size},
         "target": plan.config.target.uri,
         "format": plan.format,
         "output_format": plan.output.format,

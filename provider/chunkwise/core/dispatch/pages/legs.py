@@ -66,6 +66,12 @@ def follow(staging: Staging) -> Plan:
         return grown
 
 
+def goes_on(staging: Staging) -> bool:
+    """Whether the dispatch is a cursor run with a chunk that is not done, which is made if need be."""
+    plan = follow(staging)
+    return grows(plan) and staging.done_of(plan.chunks - 1) is None
+
+
 def along(staging: Staging) -> Iterator[int]:
     """The chunks of a cursor run that are left, one after the other, while each is done when it is asked for
     the next.

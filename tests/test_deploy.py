@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from airflow.sdk import DAG
 
 from chunkwise.aws_lambda import clients, dispatcher, environment, processor
 from chunkwise.aws_lambda import secrets as kept_secrets
+from chunkwise.cli.arguments import parser
 from chunkwise.core.dispatch import merge as merging
 from chunkwise.core.dispatch.board import Board, snapshot
 from chunkwise.core.dispatch.merge import merge_parts
@@ -28,12 +34,15 @@ from chunkwise.core.errors import ChunkwiseError
 from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
-from chunkwise.packaging import ARCHITECTURES, PYTHONS
+from chunkwise.packaging import ARCHITECTURES, PYTHONS, Target
+from tests.support.airflow import Ran
 from tests.support.cloudformation import Stack
+from tests.support.dispatch import use
 from tests.support.faults import FOREVER, Faults
 from tests.support.files import MAKERS, MAPPING, people
 from tests.support.lambda_runtime import Context, s3_event
 from tests.support.permissions import Need, allows, needs, record, unused
+from tests.support.s3 import S3
 from tests.support.strict_s3 import StrictS3
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -46,22 +55,20 @@ FUNCTIONS = ("Dispatcher", "Ingest", "Processor")
 LIMITS = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
 INVOKES_NOBODY = {"CHUNKWISE_PROCESSOR_FUNCTION": ""}
 STACK = Stack(TEMPLATE, **NEEDED)
+PAGE = (REPOSITORY / "deploy" / "README.md").read_text()
+TRUST = STACK.of_type("AWS::IAM::Role")["ProcessorRole"]["AssumeRolePolicyDocument"]
 
 
-def test_the_linter_of_cloudformation_finds_nothing() -> None:
-    linter = Path(sys.executable).with_name("cfn-lint")
-    done = subprocess.run([linter, TEMPLATE], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
-
-
-def test_the_linter_would_notice(tmp_path: Path) -> None:
-    broken = tmp_path / "template.yaml"
+def test_the_linter_of_cloudformation_finds_nothing(tmp_path: Path) -> None:
+    """And would find something in a template that is broken."""
+    broken = tmp_path / "broken.yaml"
     broken.write_text(TEMPLATE.read_text().replace("!GetAtt Failed.Arn", "!GetAtt Failed.Nothing"))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("cfn-lint"), broken], capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert "Failed.Nothing" in done.stdout or "'Nothing'" in done.stdout
+    command = [Path(sys.executable).with_name("cfn-lint"), "--format", "parseable", TEMPLATE, broken]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if ":" in line]
+    assert done.stderr == ""
+    assert any("Nothing" in line for line in found)
+    assert [line for line in found if not line.startswith(f"{broken}:")] == []
 
 
 def test_the_functions_are_the_handlers() -> None:
@@ -373,8 +380,63 @@ def test_nothing_is_allowed_on_everything() -> None:
 def test_the_permissions_would_notice() -> None:
     put = needs("PutObject", {"Bucket": "data", "Key": "incoming/x"})
     assert not any(allows(STACK.policy("ProcessorRole"), need) for need in put)
-    listed = needs("ListObjectsV2", {"Bucket": "data", "Prefix": "output/"})
+    listed = needs("ListObjectsV2", {"Bucket": "data", "Prefix": "incoming/"})
     assert not any(allows(STACK.policy("ProcessorRole"), need) for need in listed)
     copied = {"Bucket": "data", "Key": "output/x", "CopySource": "data/other/x"}
     assert Need("s3:GetObject", "arn:aws:s3:::data/other/x") in needs("UploadPartCopy", copied)
     assert ("s3:PutObject", "arn:aws:s3:::data/output/*") in unused(STACK.policy("DataPolicy"), put)
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def test_the_page_creates_a_function_with_the_amazon_provider(
+    run_dag: Callable[..., Ran], s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its example runs as it stands, but for the names of the bucket and the role."""
+    use(monkeypatch, s3.endpoint)
+    options: dict[str, Any] = {
+        "endpoint_url": s3.endpoint,
+        "region_name": "us-east-1",
+        "aws_access_key_id": "test",
+        "aws_secret_access_key": "test",
+    }
+    role = boto3.client("iam", **options).create_role(
+        RoleName="chunkwise-processor", AssumeRolePolicyDocument=json.dumps(TRUST)
+    )["Role"]["Arn"]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("chunkwise/__init__.py", "")
+    s3.put("chunkwise/0.1.0.zip", archive.getvalue())
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    code = code.replace("my-code", s3.bucket).replace(
+        "arn:aws:iam::123456789012:role/chunkwise-processor", role
+    )
+    made: dict[str, Any] = {}
+    exec(compile(code, "deploy.py", "exec"), made)
+    (dag,) = (value for value in made.values() if isinstance(value, DAG))
+    assert run_dag(dag).state == "success"
+    functions = boto3.client("lambda", **options)
+    found = functions.get_function_configuration(FunctionName="chunkwise-processor")
+    template = STACK.of_type("AWS::Lambda::Function")["Processor"]
+    assert (found["Handler"], found["Timeout"]) == (template["Handler"], template["Timeout"])
+    assert found["MemorySize"] == int(template["MemorySize"])
+    assert found["Architectures"] == ["arm64"]
+    functions.delete_function(FunctionName="chunkwise-processor")
+
+
+def test_the_page_names_parameters_and_outputs_that_are_there() -> None:
+    parameters = set(re.findall(r"\b([A-Z]\w+)=", PAGE))
+    assert {"CodeBucket", "CodeKey", "BucketName", "Serverless"} <= parameters
+    assert parameters <= STACK.template["Parameters"].keys()
+    outputs = set(re.findall(r"output `(\w+)`", PAGE)) | set(re.findall(r"queue `(\w+)`", PAGE))
+    assert {"AirflowPolicies", "StagingUri", "ProcessorFunction", "FailedQueue"} <= outputs
+    assert outputs <= STACK.outputs.keys()
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    commands = re.findall(r"^    chunkwise (.*)$", PAGE, re.MULTILINE)
+    assert commands
+    for command in commands:
+        given = parser().parse_args(shlex.split(command))
+        assert f"dist/{Target(profile=given.profile, arch=given.arch, python=given.python).file_name}" in PAGE

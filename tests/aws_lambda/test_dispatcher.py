@@ -44,7 +44,7 @@ def process_all(s3: StrictS3) -> None:
 
 
 def test_a_file_that_lands_becomes_one_object(s3: StrictS3):
-    data = source(s3)
+    data = source(s3, rows=100)
     answer = arrive(s3)
     staging = Staging.beside(s3.client, s3.bucket, KEY)
     assert answer == {
@@ -62,7 +62,7 @@ def test_a_file_that_lands_becomes_one_object(s3: StrictS3):
 
 def test_the_input_is_removed_in_the_end_if_that_is_asked_for(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DELETE_INPUT_FILES", "true")
-    data = source(s3)
+    data = source(s3, rows=100)
     arrive(s3)
     process_all(s3)
     assert s3.keys() == [f"out/{KEY}"]
@@ -73,7 +73,7 @@ def test_staging_may_stand_elsewhere_and_a_file_may_be_named_by_hand(
     s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CHUNKWISE_STAGING_URI", f"s3://{s3.bucket}/work")
-    data = source(s3)
+    data = source(s3, rows=100)
     answer = dispatcher.handler({"source": f"s3://{s3.bucket}/{KEY}"}, Context())["files"][0]
     assert answer["dispatch"] == f"s3://{s3.bucket}/work/{KEY}.dispatch/"
     process_all(s3)
@@ -81,7 +81,7 @@ def test_staging_may_stand_elsewhere_and_a_file_may_be_named_by_hand(
 
 
 def test_it_works_as_a_durable_function(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     answer = dispatcher.handler(durable_event({"source": f"s3://{s3.bucket}/{KEY}"}), Context())
     assert answer["Status"] == "SUCCEEDED"
     assert json.loads(answer["Result"])["files"][0]["state"] == "planned"
@@ -91,7 +91,7 @@ def test_it_works_as_a_durable_function(s3: StrictS3):
 
 
 def test_the_same_event_twice_is_one_dispatch(s3: StrictS3):
-    data = source(s3)
+    data = source(s3, rows=100)
     assert arrive(s3)["state"] == "planned"
     before = Staging.beside(s3.client, s3.bucket, KEY).load().dispatch
     assert arrive(s3)["state"] == "resumed"
@@ -101,7 +101,7 @@ def test_the_same_event_twice_is_one_dispatch(s3: StrictS3):
 
 
 def test_an_event_that_comes_again_after_all_is_done_does_nothing(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     process_all(s3)
     before = s3.head(f"out/{KEY}")["LastModified"]
@@ -111,17 +111,17 @@ def test_an_event_that_comes_again_after_all_is_done_does_nothing(s3: StrictS3):
 
 
 def test_the_same_file_put_again_later_is_processed_again(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     process_all(s3)
-    source(s3)  # the very same bytes
+    source(s3, rows=100)  # the very same bytes
     assert arrive(s3, time=LATE)["state"] == "planned"
 
 
 def test_an_event_of_a_file_that_was_overwritten_is_left_to_the_later_one(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     event = s3_event(s3.bucket, KEY, etag=s3.head(KEY)["ETag"])
-    data = source(s3, rows=200)
+    data = source(s3, rows=80)
     assert dispatcher.handler(event, Context())["files"][0]["state"] == "superseded"
     assert manifests(s3) == []
     assert arrive(s3)["state"] == "planned"
@@ -130,10 +130,10 @@ def test_an_event_of_a_file_that_was_overwritten_is_left_to_the_later_one(s3: St
 
 
 def test_a_file_that_is_overwritten_while_it_is_processed_gets_a_new_plan(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     processor.handler(s3_event(s3.bucket, manifests(s3)[0]), Context())
-    data = source(s3, rows=200)
+    data = source(s3, rows=80)
     assert arrive(s3)["state"] == "planned"
     process_all(s3)
     assert s3.get(f"out/{KEY}") == data
@@ -148,7 +148,7 @@ def test_an_event_of_a_file_that_is_gone_is_fine(s3: StrictS3):
 def test_a_config_that_changed_while_a_job_runs_is_not_mixed_in(
     s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ):
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     monkeypatch.setenv("OUTPUT_FILE_FORMAT", "csv")
     with pytest.raises(DispatchDiffers, match="output_format"):
@@ -156,7 +156,7 @@ def test_a_config_that_changed_while_a_job_runs_is_not_mixed_in(
 
 
 def test_a_second_event_makes_up_for_a_merge_that_was_killed(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
-    data = source(s3)
+    data = source(s3, rows=100)
     arrive(s3)
     monkeypatch.setattr(processor, "merge_if_last", lambda *_, **__: None)
     process_all(s3)
@@ -184,7 +184,7 @@ def test_a_target_that_would_start_the_dispatcher_again_is_refused(
     s3: StrictS3, monkeypatch: pytest.MonkeyPatch, uri
 ):
     monkeypatch.setenv("CHUNKWISE_OUTPUT_URI", uri.format(bucket=s3.bucket))
-    source(s3)
+    source(s3, rows=100)
     with pytest.raises(ConfigError, match="use another one, or a prefix"):
         arrive(s3)
     assert s3.keys() == [KEY]
@@ -192,7 +192,7 @@ def test_a_target_that_would_start_the_dispatcher_again_is_refused(
 
 def test_without_a_rule_for_outputs_nothing_is_planned(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CHUNKWISE_OUTPUT_URI")
-    source(s3)
+    source(s3, rows=100)
     with pytest.raises(ConfigError, match="CHUNKWISE_OUTPUT_URI is None"):
         arrive(s3)
 
@@ -205,7 +205,7 @@ def test_other_events_are_refused_without_quoting_them(s3: StrictS3, event):
 
 
 def test_one_file_that_cannot_be_planned_does_not_keep_back_the_others(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     s3.put("in/notes.bin", b"x")
     s3.put("in/other.bin", b"x")
     with pytest.raises(DispatchError, match=r"2 of 3 files could not be planned: .*notes\.bin"):
@@ -219,11 +219,11 @@ def test_one_file_that_cannot_be_planned_does_not_keep_back_the_others(s3: Stric
 def test_the_nearest_mapping_says_what_is_protected(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CHUNKWISE_PROTECTOR", json.dumps({"name": "mask"}))
     s3.put("in/mapping.json", json.dumps(MAPPING).encode())
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     process_all(s3)
     rows = [json.loads(line) for line in s3.get(f"out/{KEY}").splitlines()]
-    assert len(rows) == 300
+    assert len(rows) == 100
     assert not any("person" in row["name"] for row in rows)
 
 
@@ -231,7 +231,7 @@ def test_with_a_protector_and_no_mapping_nothing_is_copied_unprotected(
     s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("CHUNKWISE_PROTECTOR", json.dumps({"name": "mask"}))
-    source(s3)
+    source(s3, rows=100)
     with pytest.raises(ConfigError, match="no mapping"):
         arrive(s3)
 
@@ -239,7 +239,7 @@ def test_with_a_protector_and_no_mapping_nothing_is_copied_unprotected(
 def test_a_mapping_that_protects_nothing_is_an_answer(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CHUNKWISE_PROTECTOR", json.dumps({"name": "mask"}))
     s3.put("in/mapping.json", json.dumps({"columns": {}, "ignored-columns": ["id", "name", "note"]}).encode())
-    data = source(s3)
+    data = source(s3, rows=100)
     arrive(s3)
     process_all(s3)
     assert s3.get(f"out/{KEY}") == data
@@ -248,7 +248,7 @@ def test_a_mapping_that_protects_nothing_is_an_answer(s3: StrictS3, monkeypatch:
 def test_a_wrong_mapping_is_an_error(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CHUNKWISE_PROTECTOR", json.dumps({"name": "mask"}))
     s3.put("in/mapping.json", json.dumps({**MAPPING, "ignored-columns": ["id", "name"]}).encode())
-    source(s3)
+    source(s3, rows=100)
     with pytest.raises(MappingError, match="name"):
         arrive(s3)
 
@@ -257,7 +257,7 @@ def test_the_protect_function_gets_the_references_defaults(s3: StrictS3, monkeyp
     monkeypatch.setenv("CHUNKWISE_PROTECTOR", json.dumps({"name": "lambda", "options": {"function": "f"}}))
     monkeypatch.setenv("MAX_BATCH_SIZE", "700")
     s3.put("in/mapping.json", json.dumps(MAPPING).encode())
-    source(s3)
+    source(s3, rows=100)
     arrive(s3)
     protector = Staging.beside(s3.client, s3.bucket, KEY).load().config.protector
     assert protector is not None

@@ -36,7 +36,7 @@ def fields_of(query: str) -> set[str]:
 
 
 def test_the_documented_queries_find_their_fields(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     with log_lines() as lines:
         manifest = f"s3://{s3.bucket}/{staging.manifest_key(0)}"
@@ -52,7 +52,7 @@ def test_the_documented_queries_find_their_fields(s3: StrictS3):
 
 def test_the_memory_limit_is_a_metric_where_there_is_one(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "10240")
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     with log_lines() as lines:
         handler({"manifest": f"s3://{s3.bucket}/{staging.manifest_key(0)}"}, Context())

@@ -48,7 +48,7 @@ def failures(staging: Staging) -> dict[int, Failed]:
 
 
 def test_one_manifest_is_processed_and_answered_with_counts(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     answer = handler({"manifest": uri(staging, 3), "attempt": "try1-1"}, Context())
     found = done(staging, 3)
@@ -68,7 +68,7 @@ def test_one_manifest_is_processed_and_answered_with_counts(s3: StrictS3):
 
 
 def test_all_chunks_by_events_of_their_manifests_are_the_whole_file(s3: StrictS3):
-    data = source(s3)
+    data = source(s3, rows=100)
     staging = planned(s3)
     keys = [item.key for item in staging.list(f"{staging.prefix}manifests/")]
     answer = handler(s3_event(s3.bucket, *keys), Context())
@@ -86,7 +86,7 @@ def test_a_key_with_blanks_and_signs_is_found_by_its_event(s3: StrictS3):
 
 
 def test_an_attempt_says_where_it_runs(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     context = Context(seconds=60)
     seen = []
@@ -106,7 +106,7 @@ def test_an_attempt_says_where_it_runs(s3: StrictS3, monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_done_is_not_done_again(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     handler({"manifest": uri(staging, 0), "attempt": "first"}, Context())
     with log_lines() as lines:
@@ -117,7 +117,7 @@ def test_what_is_done_is_not_done_again(s3: StrictS3):
 
 
 def test_a_late_event_of_a_finished_dispatch_is_a_success(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     keys = [item.key for item in staging.list(f"{staging.prefix}manifests/")]
     handler(s3_event(s3.bucket, *keys), Context())
@@ -133,7 +133,7 @@ def test_a_reference_to_nothing_is_an_error(s3: StrictS3):
 
 
 def test_a_second_delivery_leaves_the_running_attempt_alone(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     mark = Started(attempt="try1-1", started_at="now", deadline_at=later)
@@ -144,7 +144,7 @@ def test_a_second_delivery_leaves_the_running_attempt_alone(s3: StrictS3):
 
 
 def test_a_delivery_after_the_time_of_the_first_one_goes_on(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     before = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
     mark = Started(attempt="try1-1", started_at="now", deadline_at=before)
@@ -153,7 +153,7 @@ def test_a_delivery_after_the_time_of_the_first_one_goes_on(s3: StrictS3):
 
 
 def test_a_replay_of_a_durable_execution_goes_on_where_the_first_invocation_died(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     later = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     mark = Started(attempt="try1-1", started_at="now", deadline_at=later)
@@ -212,7 +212,7 @@ def test_an_event_that_names_no_manifest_is_refused_without_quoting_it(s3: Stric
 
 
 def test_records_that_are_no_manifests_are_rejected_one_by_one(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     event = s3_event(s3.bucket, "in/people.jsonl", staging.manifest_key(1), staging.plan_key)
     event["Records"].append({"eventSource": "aws:sqs", "body": "x"})
@@ -259,7 +259,7 @@ def test_an_attempt_ends_by_itself_before_its_memory_is_spent(s3: StrictS3, monk
 
 
 def test_a_chunk_is_not_begun_when_hardly_any_time_is_left(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     monkeypatch.setenv("CHUNKWISE_STOP_MARGIN_SECONDS", "20")
     with pytest.raises(ChunkFailed, match=r"2 of 2 chunks failed: chunk 0 .* was not begun"):
@@ -268,7 +268,7 @@ def test_a_chunk_is_not_begun_when_hardly_any_time_is_left(s3: StrictS3, monkeyp
 
 
 def test_a_processor_of_a_cancelled_dispatch_ends_at_once(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     cancel(staging, by="test")
     with pytest.raises(Exception, match="cancelled"):
@@ -303,20 +303,20 @@ def test_secrets_are_found_by_their_names(s3: StrictS3, moto_s3: str, monkeypatc
         Name=f"{s3.bucket}/tokens", SecretString=json.dumps({"hmac": KEY, "other": "x"})
     )
     monkeypatch.setenv("CHUNKWISE_SECRETS", json.dumps({"key": f"{s3.bucket}/tokens#hmac"}))
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3, mapping=_mapping(), protector=_hmac())
     keys = [item.key for item in staging.list(f"{staging.prefix}manifests/")]
     with log_lines() as lines:
         handler(s3_event(s3.bucket, *keys), Context())
     merge_parts(s3.client, staging, owner="test", run="1")
     rows = [json.loads(line) for line in s3.get("out/in/people.jsonl").splitlines()]
-    assert len(rows) == 300
+    assert len(rows) == 100
     assert not any("person" in row["name"] for row in rows)
     assert KEY not in json.dumps(lines)
 
 
 def test_a_secret_that_nobody_configured_is_named_in_the_failed_record(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3, mapping=_mapping(), protector=_hmac())
     with pytest.raises(ChunkFailed, match="'key', which was not provided"):
         handler({"manifest": uri(staging, 0)}, Context())
@@ -324,7 +324,7 @@ def test_a_secret_that_nobody_configured_is_named_in_the_failed_record(s3: Stric
 
 
 def test_a_chunk_leaves_metrics_in_the_embedded_form(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     with log_lines() as lines:
         handler({"manifest": uri(staging, 2), "attempt": "a"}, Context())
@@ -362,7 +362,7 @@ def test_logs_hold_no_data(s3: StrictS3):
 
 
 def test_the_last_processor_merges_and_cleans_up(s3: StrictS3):
-    data = source(s3)
+    data = source(s3, rows=100)
     staging = planned(s3, last_merge=LastMerge(delete_input=True))
     chunks = staging.load().chunks
     for chunk in range(chunks - 1):
@@ -375,7 +375,7 @@ def test_the_last_processor_merges_and_cleans_up(s3: StrictS3):
 
 
 def test_without_being_asked_to_the_last_processor_leaves_the_merge_to_its_caller(s3: StrictS3):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3)
     for chunk in range(staging.load().chunks):
         assert "merged" not in handler({"manifest": uri(staging, chunk)}, Context())
@@ -383,7 +383,7 @@ def test_without_being_asked_to_the_last_processor_leaves_the_merge_to_its_calle
 
 
 def test_a_failed_chunk_keeps_the_merge_back_until_it_is_done(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
-    data = source(s3)
+    data = source(s3, rows=100)
     staging = planned(s3, last_merge=LastMerge())
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "20")
     with pytest.raises(ChunkFailed):
@@ -408,7 +408,7 @@ def test_a_wrong_cut_is_mended_by_the_last_processor(s3: StrictS3):
 
 
 def test_a_processor_that_was_killed_before_the_merge_is_made_up_for_by_a_second_delivery(s3: StrictS3):
-    data = source(s3)
+    data = source(s3, rows=100)
     staging = planned(s3, last_merge=LastMerge())
     plan = staging.load()
     for chunk in range(plan.chunks - 1):
@@ -421,7 +421,7 @@ def test_a_processor_that_was_killed_before_the_merge_is_made_up_for_by_a_second
 
 def test_of_two_last_processors_one_publishes(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_POLL", 0.05)
-    data = source(s3)
+    data = source(s3, rows=100)
     staging = planned(s3, last_merge=LastMerge())
     plan = staging.load()
     for chunk in range(plan.chunks - 2):
@@ -451,7 +451,7 @@ def test_of_two_last_processors_one_publishes(s3: StrictS3, monkeypatch: pytest.
 def test_the_merge_is_left_to_somebody_else_when_no_time_is_left(
     s3: StrictS3, monkeypatch: pytest.MonkeyPatch
 ):
-    source(s3)
+    source(s3, rows=100)
     staging = planned(s3, chunk_bytes=10 * MiB, last_merge=LastMerge())
     context = Context(seconds=60)
     real = processor.process_chunk

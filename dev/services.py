@@ -1,9 +1,10 @@
-"""What the demo and `make up` put around Airflow: S3 and SQS, and the sample API."""
+"""What the demo and `make up` put around Airflow: S3 and SQS, Lambda functions, and the sample API."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sys
 import urllib.request
@@ -18,10 +19,12 @@ from dev.processes import REPOSITORY, Service, ServiceError, require_port, silen
 HOST = "127.0.0.1"
 STATE_VARIABLE = "CHUNKWISE_STATE"
 BUCKET = "chunkwise-demo"
+#: the functions that example DAGs invoke
+FUNCTIONS = Path(__file__).with_name("functions.json")
 
 
 class EmbeddedServices:
-    """LocalStack with one bucket, and the sample API, each as a process tree of its own.
+    """LocalStack with one bucket, a local Lambda, and the sample API, each as a process tree of its own.
 
     :param folder: for their log files.
     :param records: of the sample API.
@@ -29,6 +32,8 @@ class EmbeddedServices:
     :param page_size: records of a page.
     :param localstack_port: 0 takes a free one.
     :param api_port: 0 takes a free one.
+    :param functions: configuration of a local Lambda, e.g. :data:`FUNCTIONS`; ``None`` starts none.
+    :param lambda_port: 0 takes a free one.
     :param progress: is told what happens while they start.
     """
 
@@ -41,6 +46,8 @@ class EmbeddedServices:
         page_size: int = 200,
         localstack_port: int = 0,
         api_port: int = 0,
+        functions: Path | None = None,
+        lambda_port: int = 0,
         progress: Callable[[str], None] = silent,
     ) -> None:
         self.folder = folder
@@ -54,6 +61,10 @@ class EmbeddedServices:
         self._progress = progress
         self.api_service: Service | None = None
         self.api_port = 0
+        self._functions = functions
+        self._lambda_port = lambda_port
+        self.lambda_service: Service | None = None
+        self.lambda_port = 0
 
     def __enter__(self) -> Self:
         try:
@@ -71,10 +82,17 @@ class EmbeddedServices:
         return f"http://{HOST}:{self.api_port}"
 
     @property
+    def lambda_url(self) -> str:
+        return f"http://{HOST}:{self.lambda_port}"
+
+    @property
     def connections(self) -> dict[str, str]:
-        """Airflow connections to both."""
+        """Airflow connections to all of them."""
+        aws = json.loads(self.localstack.connection)
+        if self.lambda_service is not None:
+            aws["extra"]["service_config"] = {"lambda": {"endpoint_url": self.lambda_url}}
         return {
-            "aws_default": self.localstack.connection,
+            "aws_default": json.dumps(aws),
             "sample_api": http_connection(HOST, self.api_port),
         }
 
@@ -84,23 +102,23 @@ class EmbeddedServices:
         return {"CHUNKWISE_BUCKET": BUCKET}
 
     def check(self) -> None:
-        """Make sure that both still run.
+        """Make sure that all still run.
 
         :raises ServiceError: one has ended; the text has its last log lines.
         """
-        for service in (self.localstack.service, self.api_service):
+        for service in (self.localstack.service, self.lambda_service, self.api_service):
             if service is not None and not service.running:
                 raise ServiceError(
                     f"{service.name} ended with exit code {service.returncode}.\n{service.last_lines()}"
                 )
 
     def stop(self) -> None:
-        """End both."""
-        try:
-            if self.api_service is not None:
-                self.api_service.stop()
-        finally:
-            self.localstack.stop()
+        """End all of them."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.localstack.stop)
+            for service in (self.lambda_service, self.api_service):
+                if service is not None:
+                    stack.callback(service.stop)
 
     def _start(self) -> None:
         self.localstack.launch()
@@ -115,16 +133,33 @@ class EmbeddedServices:
         )
         self._progress(f"starting the sample API on {self.api_url}")
         self.api_service.start()
+        if self._functions is not None:
+            self._start_lambda(self._functions)
         self.api_service.wait_until(self._api_answers, timeout=30, progress=self._progress)
         self.localstack.wait()
         self.localstack.create_bucket(BUCKET)
+        if self.lambda_service is not None:
+            self.lambda_service.wait_until(self._lambda_answers, timeout=30, progress=self._progress)
+
+    def _start_lambda(self, functions: Path) -> None:
+        port = require_port(self._lambda_port, what="Lambda", option="--lambda-port", host=HOST)
+        self.lambda_port = port
+        self.lambda_service = Service(
+            "Lambda",
+            [
+                *(sys.executable, "-m", "dev.lambda_service", f"--config={functions}", f"--port={port}"),
+                *(f"--endpoint={self.localstack.endpoint}", f"--logs={self.folder / 'lambda'}"),
+            ],
+            log=self.folder / "lambda.log",
+        )
+        self._progress(f"starting Lambda on {self.lambda_url}")
+        self.lambda_service.start()
 
     def _api_answers(self) -> bool:
-        try:
-            get(f"{self.api_url}/healthz")
-        except OSError:
-            return False
-        return True
+        return _answers(f"{self.api_url}/healthz")
+
+    def _lambda_answers(self) -> bool:
+        return _answers(f"{self.lambda_url}/_local/health")
 
 
 def get(url: str) -> bytes:
@@ -132,6 +167,14 @@ def get(url: str) -> bytes:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=30) as response:
         return bytes(response.read())
+
+
+def _answers(url: str) -> bool:
+    try:
+        get(url)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

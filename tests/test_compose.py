@@ -21,11 +21,13 @@ from airflow.configuration import retrieve_configuration_description
 from airflow.sdk import Connection
 
 from dev.airflow import http_connection
+from dev.lambda_service import load_functions
 from dev.services import BUCKET
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE = REPOSITORY / "docker-compose.yaml"
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
+LAMBDA_DOCKERFILE = REPOSITORY / "docker" / "lambda-service.Dockerfile"
 #: ``${NAME:-default}``; ``$$`` is a dollar sign for the container's shell
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+):-([^}]*)\}")
 AIRFLOW = (
@@ -36,7 +38,7 @@ AIRFLOW = (
     "airflow-worker",
     "airflow-init",
 )
-LONG_RUNNING = {*AIRFLOW, "postgres", "redis", "localstack", "sample-api"} - {"airflow-init"}
+LONG_RUNNING = {*AIRFLOW, "postgres", "redis", "localstack", "lambda", "sample-api"} - {"airflow-init"}
 
 
 def with_defaults(value: Any) -> Any:
@@ -130,6 +132,7 @@ def test_the_image_is_named_after_the_version_of_the_provider() -> None:
     import chunkwise
 
     assert {SERVICES[name]["image"] for name in AIRFLOW} == {f"chunkwise-airflow:{chunkwise.__version__}"}
+    assert SERVICES["lambda"]["image"] == f"chunkwise-lambda-service:{chunkwise.__version__}"
 
 
 def test_what_the_image_copies_exists_and_is_sent_to_the_builder() -> None:
@@ -138,15 +141,18 @@ def test_what_the_image_copies_exists_and_is_sent_to_the_builder() -> None:
     assert "*" in ignore
     copied = [
         source
-        for line in re.findall(r"^COPY (.*)$", DOCKERFILE.read_text(), re.MULTILINE)
+        for dockerfile in (DOCKERFILE, LAMBDA_DOCKERFILE)
+        for line in re.findall(r"^COPY (.*)$", dockerfile.read_text(), re.MULTILINE)
         for source in [word for word in line.split() if not word.startswith("--")][:-1]
     ]
-    assert {"pyproject.toml", "provider"} <= set(copied)
+    assert {"pyproject.toml", "provider", "constraints/dev.txt"} <= set(copied)
     for source in copied:
         assert (REPOSITORY / source).exists(), source
-        assert f"!{source}" in ignore, source
-    build = SERVICES["airflow-worker"]["build"]
-    assert (REPOSITORY / build["context"] / build["dockerfile"]).samefile(DOCKERFILE)
+        sent = [f"!{parent}" for parent in (Path(source), *Path(source).parents)]
+        assert set(sent) & set(ignore), source
+    for name, dockerfile in (("airflow-worker", DOCKERFILE), ("lambda", LAMBDA_DOCKERFILE)):
+        build = SERVICES[name]["build"]
+        assert (REPOSITORY / build["context"] / build["dockerfile"]).samefile(dockerfile)
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if "ports" in SERVICES[name]])
@@ -157,7 +163,7 @@ def test_a_published_port_is_on_loopback(name: str) -> None:
 
 def test_no_port_is_published_twice() -> None:
     ports = [port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", [])]
-    assert sorted(ports) == sorted(set(ports)) == ["4566", "8000", "8080"]
+    assert sorted(ports) == sorted(set(ports)) == ["4566", "8000", "8080", "9001"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -241,6 +247,7 @@ def test_names_in_addresses_are_services_and_their_ports() -> None:
         ("postgres", "5432"),
         ("redis", "6379"),
         ("localstack", "4566"),
+        ("lambda", "9001"),
     }
     assert {host for host, _ in hosts} <= set(SERVICES)
 
@@ -250,6 +257,36 @@ def test_the_connection_to_s3_is_one_for_airflow_and_for_localstack() -> None:
     assert connection.conn_type == "aws"
     assert connection.extra_dejson["endpoint_url"] == "http://localstack:4566"
     assert connection.extra_dejson["config_kwargs"] == {"s3": {"addressing_style": "path"}}
+
+
+def test_the_connection_leads_to_the_local_lambda_and_that_to_localstack() -> None:
+    """The rest of the connection's services are LocalStack's; the functions' own calls are, too."""
+    connection = Connection.from_json(ENVIRONMENT["AIRFLOW_CONN_AWS_DEFAULT"], conn_id="aws_default")
+    services = connection.extra_dejson["service_config"]
+    arguments = shlex.split(SERVICES["lambda"]["command"])
+    port = arguments[arguments.index("--port") + 1]
+    assert services == {"lambda": {"endpoint_url": f"http://lambda:{port}"}}
+    assert arguments[arguments.index("--endpoint") + 1] == connection.extra_dejson["endpoint_url"]
+    assert f"http://localhost:{port}/" in SERVICES["lambda"]["healthcheck"]["test"][-1]
+
+
+def test_the_local_lambda_can_read_its_configuration_where_it_is_mounted() -> None:
+    """Its command, its file and the folders that the file names, below what is mounted."""
+    arguments = shlex.split(SERVICES["lambda"]["command"])
+    assert arguments[:3] == ["python", "-m", "dev.lambda_service"]
+    done = subprocess.run(
+        [sys.executable, *arguments[1:3], "--help"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for option in (argument for argument in arguments if argument.startswith("--")):
+        assert option in done.stdout
+    mounted = {volume.split(":")[0] for volume in SERVICES["lambda"]["volumes"]}
+    functions = load_functions(REPOSITORY / arguments[arguments.index("--config") + 1])
+    assert functions
+    for function in functions:
+        for folder in (function.cwd, *function.python_path):
+            inside = Path(folder).resolve().relative_to(REPOSITORY)
+            assert f"./{inside}" in mounted, folder
 
 
 def test_the_connection_to_the_sample_api_is_that_of_the_demo_but_for_the_host() -> None:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from dev.lambda_service.functions import ConfigError, load_functions
-from dev.lambda_service.service import LambdaService
+from dev.lambda_service.service import HOST, LambdaService
 from dev.processes import exit_on_signals
 
 
@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m dev.lambda_service", description="Run a local AWS Lambda.")
     parser.add_argument("--config", type=Path, required=True, help='JSON file: {"functions": [...]}')
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port (default)")
+    parser.add_argument("--host", default=HOST, help="address to listen on (default: loopback)")
     parser.add_argument("--endpoint", help="URL that stands for all other AWS services")
     parser.add_argument("--logs-endpoint", help="URL of a CloudWatch Logs that gets all log lines, too")
     parser.add_argument("--logs", type=Path, help="folder for log files (default: a temporary one)")
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         service = LambdaService(
             load_functions(options.config),
             port=options.port,
+            host=options.host,
             endpoint=options.endpoint,
             logs_endpoint=options.logs_endpoint,
             folder=options.logs,
@@ -36,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
             idle_seconds=options.idle_seconds,
         )
         with exit_on_signals(), service:
-            print(f"Lambda on {service.endpoint}; memory limited by {service.memory_limit}", flush=True)
+            url = f"http://{options.host}:{service.port}"
+            print(f"Lambda on {url}; memory limited by {service.memory_limit}", flush=True)
             threading.Event().wait()
     except (ConfigError, OSError) as error:
         print(error, file=sys.stderr)

@@ -37,6 +37,7 @@ class LambdaService:
 
     :param functions: what is deployed.
     :param port: 0 takes a free one.
+    :param host: address to listen on; another one than loopback is for a container of its own.
     :param endpoint: URL that stands for all other AWS services, for the functions and for destinations.
     :param logs_endpoint: URL of a CloudWatch Logs that gets all log lines, too.
     :param folder: for log files; default: a temporary one, which :meth:`stop` removes.
@@ -51,6 +52,7 @@ class LambdaService:
         functions: Sequence[Function],
         *,
         port: int = 0,
+        host: str = HOST,
         endpoint: str | None = None,
         logs_endpoint: str | None = None,
         folder: Path | None = None,
@@ -61,6 +63,7 @@ class LambdaService:
     ) -> None:
         self._functions = list(functions)
         self._port = port
+        self._host = host
         self._aws = endpoint
         self._folder = folder
         self._account_concurrency = account_concurrency
@@ -110,7 +113,7 @@ class LambdaService:
         listener = socket.socket()
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, self._port))
+            listener.bind((self._host, self._port))
             folder = self._folder
             if folder is None:
                 folder = self._temporary = Path(tempfile.mkdtemp(prefix="chunkwise-lambda-"))

@@ -1,4 +1,4 @@
-"""Asynchronous invocations of the local Lambda: queued, tried again, given up, delivered twice; and faults."""
+"""Asynchronous invocations of the local Lambda: queued, tried again, given up, delivered twice, killed."""
 
 from __future__ import annotations
 

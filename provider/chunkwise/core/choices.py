@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
+import msgspec
+
 from chunkwise.core.errors import ConfigError
+
+# a step of msgspec's paths: `.field`, or `[...]` for some key or item that it does not name
+_STEP = re.compile(r"\.([^.\[\]]+)|\[[^\]]*\]")
 
 
 def check_choices(thing: object, **literals: Any) -> None:
@@ -16,8 +22,54 @@ def check_choices(thing: object, **literals: Any) -> None:
     for name, literal in literals.items():
         value = getattr(thing, name)
         if value not in get_args(literal):
-            words = ", ".join(map(repr, get_args(literal)))
-            raise ConfigError(f"{name} is {value!r}: choose one of {words}").naming(name)
+            raise ConfigError(_choose(name, value, get_args(literal))).naming(name)
+
+
+def explained(error: msgspec.ValidationError, value: Any, kind: Any, *, place: str = "") -> str:
+    """What is wrong with a value that :func:`msgspec.convert` refused, with the words that a field may have.
+
+    :param value: that was to be converted.
+    :param kind: into what.
+    :param place: of the value, where it stands inside another one.
+    """
+    text, _, at = str(error).partition(" - at `$")
+    path = at.rstrip("`")
+    where = f"{place}{path}".removeprefix(".")
+    words = _words(msgspec.inspect.type_info(kind), path)
+    if words:
+        for step in _STEP.finditer(path):
+            value = value.get(step[1]) if isinstance(value, dict) else None
+        return _choose(where, value, words)
+    return f"{where}: {text}" if where and not text.startswith(where) else text
+
+
+def _choose(name: str, value: Any, words: tuple[Any, ...]) -> str:
+    return f"{name} is {value!r}: choose one of {', '.join(map(repr, words))}"
+
+
+def _words(found: msgspec.inspect.Type, path: str) -> tuple[Any, ...]:
+    """The words of the type at a path; none if it has another type."""
+    for step in _STEP.finditer(path):
+        kinds = [
+            field.type
+            for one in _alternatives(found)
+            if isinstance(one, msgspec.inspect.StructType)
+            for field in one.fields
+            if field.encode_name == step[1]
+        ]
+        if not kinds:
+            return ()
+        found = kinds[0]
+    return tuple(
+        word
+        for one in _alternatives(found)
+        if isinstance(one, msgspec.inspect.LiteralType)
+        for word in one.values
+    )
+
+
+def _alternatives(found: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    return found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
 
 
 def check_bounds(thing: object, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from chunkwise.core.dispatch.merge import merge_parts
@@ -10,7 +11,15 @@ from chunkwise.core.dispatch.plan import plan_dispatch
 from chunkwise.core.dispatch.process import process_group
 from chunkwise.core.dispatch.spec import Config, OnExisting, Source, Target
 from chunkwise.core.dispatch.staging import Staging
+from chunkwise.core.protect.mapping import parse_mapping
+from chunkwise.core.protect.protector import ProtectorSpec
+from tests.support import files
 from tests.support.s3 import S3
+
+#: the mapping of :func:`tests.support.files.people`, its protector and that one's key
+MAPPING = parse_mapping(json.dumps(files.MAPPING).encode(), "mapping.json")
+HMAC = ProtectorSpec(**files.HMAC)
+SECRETS = {"key": files.KEY}
 
 
 class Job:

@@ -1,5 +1,6 @@
 """What a dispatch must never destroy, and what it must not be led astray by."""
 
+import msgspec
 import pytest
 
 from chunkwise.core.dispatch.plan import plan_dispatch
@@ -8,8 +9,8 @@ from chunkwise.core.dispatch.spec import Config, Rejects, Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ConfigError, ObjectExists
 from chunkwise.core.units import KiB
-from tests.core.dispatch.driver import Job
-from tests.core.dispatch.test_whole import HMAC, MAKERS, MAPPING, people
+from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
+from tests.support.files import MAKERS, READERS, people
 
 DATA = MAKERS["jsonl"](people(120))
 
@@ -78,7 +79,7 @@ def test_a_done_record_that_cannot_be_read_is_done_again(s3, body):
 def test_a_secret_that_nobody_uses_changes_nothing(s3):
     s3.put("big.jsonl", DATA)
     job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, groups=2, mapping=MAPPING, protector=HMAC)
-    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.secrets = SECRETS
     job.plan()
     job.process(0)
     job.secrets = {**job.secrets, "unused": "another"}
@@ -136,3 +137,18 @@ def test_a_row_group_that_cannot_be_cut_is_said(s3):
     plan = Job(s3, "big.parquet", chunk_bytes=100 * KiB).plan()
     assert plan.chunks == 1
     assert any("cannot be cut" in warning for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "json"])
+def test_a_null_is_protected_if_asked_and_a_missing_member_stays_missing(s3, name):
+    rows = [{"id": "1", "name": None}, {"id": "2"}, {"id": "3", "name": "Ann"}]
+    s3.put(f"big.{name}", MAKERS[name](rows))
+    rule = msgspec.structs.replace(MAPPING.columns["name"], null="protect")
+    mapping = msgspec.structs.replace(MAPPING, columns={"name": rule}, ignored_columns=("id",))
+    job = Job(s3, f"big.{name}", mapping=mapping, protector=HMAC)
+    job.secrets = SECRETS
+    job.run()
+    null, missing, text = (row for row in READERS[name](job.output))
+    assert [len(null["name"]), len(text["name"])] == [64, 64]
+    assert null["name"] != text["name"]
+    assert missing == {"id": "2"}

@@ -23,8 +23,8 @@ from chunkwise.core.errors import (
     ProofFailed,
 )
 from chunkwise.core.units import KiB
-from tests.core.dispatch.driver import Job
-from tests.core.dispatch.test_whole import HMAC, MAPPING, as_csv, as_jsonl, people
+from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
+from tests.support.files import as_csv, as_jsonl, people
 from tests.support.s3 import S3
 
 DATA = as_jsonl(people(120))
@@ -415,7 +415,7 @@ def test_a_key_that_changed_on_the_way_is_found(s3):
     """Half of the tokens would not match the other half."""
     s3.put("big.jsonl", DATA)
     job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, groups=2, mapping=MAPPING, protector=HMAC)
-    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.secrets = SECRETS
     job.plan()
     job.process(0)
     job.secrets = {"key": "another key of thirty-two bytes or more"}

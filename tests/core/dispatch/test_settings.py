@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import get_args, get_type_hints
 
+import msgspec
 import pytest
 
 from chunkwise.core.dispatch.settings import config_of, from_environment, mapping_of
-from chunkwise.core.dispatch.spec import DEFAULT_CHUNK, DEFAULT_THRESHOLD, Config, Rejects, Source, Target
+from chunkwise.core.dispatch.spec import (
+    DEFAULT_CHUNK,
+    DEFAULT_THRESHOLD,
+    Compression,
+    Config,
+    Mode,
+    OutputCompression,
+    OutputFormat,
+    Rejects,
+    Source,
+    Target,
+)
 from chunkwise.core.errors import ConfigError, MappingError
 from chunkwise.core.protect.protector import ProtectorSpec
 from tests.support.s3 import S3
@@ -113,6 +126,43 @@ def test_structures_may_be_dictionaries():
 def test_a_wrong_parameter_is_named(parameters, says):
     with pytest.raises(ConfigError, match=says):
         config_of(TARGET, parameters, {})
+
+
+WORDS = {
+    "compression": Compression,
+    "mode": Mode,
+    "output_compression": OutputCompression,
+    "output_format": OutputFormat,
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("value", ["gz", "", 3])
+def test_a_misspelt_word_is_told_the_words_that_there_are(name, value):
+    with pytest.raises(ConfigError) as caught:
+        config_of(TARGET, {name: value}, {})
+    assert str(caught.value).startswith(f"{name} is {value!r}: choose one of '")
+    assert all(repr(word) in str(caught.value) for word in get_args(WORDS[name]))
+    assert caught.value.parameters == (name,)
+
+
+def test_every_word_of_the_config_is_told():
+    """A field with a choice of words cannot be added without the test above."""
+    fields = get_type_hints(Config).items()
+    assert {name for name, hint in fields if "Literal" in str(hint)} == {*WORDS}
+
+
+def test_words_deeper_down_are_told_with_their_place():
+    with pytest.raises(ConfigError, match="on_exists is 'no': choose one of 'replace', 'skip', 'fail'"):
+        config_of(msgspec.structs.replace(TARGET, on_exists="no"), {}, {})
+    with pytest.raises(ConfigError, match="'hmac': encoding is 'b64': choose one of 'base64url', 'hex'"):
+        config_of(TARGET, {"mapping": MAPPING, "protector": {**HMAC, "options": {"encoding": "b64"}}}, {})
+    with pytest.raises(MappingError, match=r"columns\['a b'\].null is 'no': choose one of 'keep', 'protect'"):
+        mapping_of(
+            None,
+            Source(bucket="b", key="k"),
+            {"columns": {"a b": {"operation": "protect", "data_element": "x", "null": "no"}}},
+        )
 
 
 def test_the_nearest_mapping_is_found(s3: S3):

@@ -14,9 +14,9 @@ from chunkwise.core.dispatch.spec import Rejects
 from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
-from tests.core.dispatch.driver import Job
+from tests.core.dispatch.driver import MAPPING, Job
 from tests.core.dispatch.test_faults import mended
-from tests.core.dispatch.test_whole import MAKERS, MAPPING, people, read_back
+from tests.support.files import MAKERS, READERS, people
 from tests.support.s3 import S3
 
 SMALL = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
@@ -53,7 +53,7 @@ def test_parts_are_copied_and_nothing_is_sent(scaled, name, compression, output)
     found = gzip.decompress(job.output) if compression == "gzip" else job.output
     if output == "same":
         assert found == data
-    assert read_back(name, found) == people(6000)
+    assert READERS[name](found) == people(6000)
     assert receipt.crc32 == scaled.head(job.target.key)["ChecksumCRC32"]
     assert scaled.calls["UploadPartCopy"] == plan.chunks
     assert (receipt.uploaded_bytes, receipt.copied_bytes) == (0, receipt.bytes)
@@ -92,7 +92,7 @@ def test_what_stands_around_a_part_is_left_out_where_its_neighbour_has_no_rows(
     assert receipt.rejected == len(bad)
     found = gzip.decompress(job.output) if compression == "gzip" else job.output
     kept = [row["id"] for number, row in enumerate(rows) if number not in bad]
-    assert [row["id"] for row in read_back(name, found)] == kept
+    assert [row["id"] for row in READERS[name](found)] == kept
     assert found.startswith(b"id,name,note\r\n" if name == "csv" else b"[")
 
 
@@ -103,7 +103,7 @@ def test_a_parquet_merge_sends_its_footer_only(scaled):
     job.plan()
     job.process()
     receipt = job.merge()
-    assert read_back("parquet", job.output) == rows
+    assert READERS["parquet"](job.output) == rows
     assert receipt.copied_bytes > receipt.uploaded_bytes
 
 

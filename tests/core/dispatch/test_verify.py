@@ -6,10 +6,8 @@ import pytest
 
 from chunkwise.core.dispatch.verify import verify
 from chunkwise.core.units import KiB
-from tests.core.dispatch.driver import Job
-from tests.core.dispatch.test_whole import HMAC, MAKERS, MAPPING, people
-
-KEY = {"key": "a key of thirty-two bytes or more"}
+from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
+from tests.support.files import MAKERS, people
 
 
 def checked(s3, job: Job, **options):
@@ -20,7 +18,7 @@ def checked(s3, job: Job, **options):
 def test_an_honest_job_holds(s3, name):
     s3.put(f"big.{name}", MAKERS[name](people(300)))
     job = Job(s3, f"big.{name}", chunk_bytes=4 * KiB, mapping=MAPPING, protector=HMAC)
-    job.secrets = KEY
+    job.secrets = SECRETS
     job.run()
     found = checked(s3, job)
     assert found.ok

@@ -2,64 +2,15 @@
 
 import gzip
 import json
-import random
 
 import pytest
 
 from chunkwise.core.dispatch.process import process_chunk, process_group
 from chunkwise.core.dispatch.spec import Rejects
 from chunkwise.core.errors import ChunkFailed, QuarantineLimitExceeded
-from chunkwise.core.protect.mapping import parse_mapping
-from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.units import KiB
-from tests.core.dispatch.driver import Job
-
-MAPPING = parse_mapping(
-    json.dumps(
-        {
-            "columns": {"name": {"operation": "protect", "data_element": "name"}},
-            "ignored-columns": ["id", "note"],
-        }
-    ).encode(),
-    "mapping.json",
-)
-HMAC = ProtectorSpec(name="hmac", secret="key")
-
-
-def people(rows: int, *, seed: int = 1) -> list[dict]:
-    random.seed(seed)
-    notes = ["plain", 'a "quoted" one', "line\nbreak", "comma, and more", "", "},{", "ü\u2028"]
-    return [{"id": f"{n:05d}", "name": f"person {n % 97}", "note": random.choice(notes)} for n in range(rows)]
-
-
-def as_jsonl(rows: list[dict]) -> bytes:
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def as_json(rows: list[dict]) -> bytes:
-    return json.dumps(rows, indent=1).encode()
-
-
-def as_csv(rows: list[dict]) -> bytes:
-    def cell(text: str) -> str:
-        return '"' + text.replace('"', '""') + '"' if set(text) & set('",\n') else text
-
-    lines = ["id,name,note", *(",".join(cell(value) for value in row.values()) for row in rows)]
-    return ("\r\n".join(lines) + "\r\n").encode()
-
-
-def as_parquet(rows: list[dict]) -> bytes:
-    import io
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), out, row_group_size=200)
-    return out.getvalue()
-
-
-MAKERS = {"jsonl": as_jsonl, "json": as_json, "csv": as_csv, "parquet": as_parquet}
+from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
+from tests.support.files import MAKERS, READERS, as_csv, as_jsonl, as_parquet, people
 
 
 @pytest.mark.parametrize("name", ["jsonl", "json", "csv"])
@@ -82,9 +33,9 @@ def test_a_protected_column_is_the_only_one_that_changes(s3, name):
     rows = people(1000)
     s3.put(f"big.{name}", MAKERS[name](rows))
     job = Job(s3, f"big.{name}", chunk_bytes=8 * KiB, mapping=MAPPING, protector=HMAC)
-    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.secrets = SECRETS
     job.run()
-    found = read_back(name, job.output)
+    found = READERS[name](job.output)
     assert [row["id"] for row in found] == [row["id"] for row in rows]
     assert [row["note"] for row in found] == [row["note"] for row in rows]
     tokens = {row["name"]: new["name"] for row, new in zip(rows, found, strict=True)}
@@ -102,7 +53,7 @@ def test_every_format_becomes_every_other_one(s3, source, target):
     s3.put(f"big.{source}", MAKERS[source](rows))
     job = Job(s3, f"big.{source}", target=f"out.{target}", chunk_bytes=6 * KiB, output_format=target)
     receipt = job.run()
-    assert read_back(target, job.output) == rows
+    assert READERS[target](job.output) == rows
     assert receipt.rows_out == 600
 
 
@@ -167,7 +118,7 @@ def test_a_chunk_that_fails_leaves_the_others_done_and_publishes_nothing(s3):
     s3.put("big.jsonl", b"\n".join(lines))
     options = {"mapping": MAPPING, "protector": HMAC, "groups": 1, "mode": "exact"}
     job = Job(s3, "big.jsonl", chunk_bytes=64 * KiB, **options)
-    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.secrets = SECRETS
     plan = job.plan()
     with pytest.raises(ChunkFailed, match=r"1 of \d+ chunks failed; .*'?unknown"):
         job.process()
@@ -186,10 +137,10 @@ def test_bad_rows_are_put_aside_within_limits(s3, name):
     s3.put(f"big.{name}", data)
     options = {"chunk_bytes": 64 * KiB, "mapping": MAPPING, "protector": HMAC}
     job = Job(s3, f"big.{name}", **options, rejects=Rejects(max_records=2))
-    job.secrets = {"key": "a key of thirty-two bytes or more"}
+    job.secrets = SECRETS
     receipt = job.run()
     assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (300, 298, 2)
-    assert len(read_back(name, job.output)) == 298
+    assert len(READERS[name](job.output)) == 298
     aside = [
         json.loads(line) for line in gzip.decompress(s3.get(f"out/big.{name}.rejected.jsonl.gz")).splitlines()
     ]
@@ -266,24 +217,6 @@ def bad_rows(name: str) -> bytes:
     return MAKERS[name](rows)
 
 
-def read_back(name: str, data: bytes) -> list[dict]:
-    if name == "jsonl":
-        return [json.loads(line) for line in data.decode().split("\n") if line]
-    if name == "json":
-        return json.loads(data)
-    if name == "csv":
-        import csv
-        import io
-
-        return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
-    import io
-
-    import pyarrow.parquet as pq
-
-    # no threads: the library may abort a process that ends while its threads wait
-    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).to_pylist()
-
-
 @pytest.mark.parametrize("codec", ["none", "gzip", "zstd"])
 def test_parquet_gets_another_codec(s3, codec):
     import io
@@ -297,4 +230,4 @@ def test_parquet_gets_another_codec(s3, codec):
     found = pq.ParquetFile(io.BytesIO(job.output))
     column = found.metadata.row_group(0).column(0)
     assert column.compression == {"none": "UNCOMPRESSED"}.get(codec, codec.upper())
-    assert read_back("parquet", job.output) == rows
+    assert READERS["parquet"](job.output) == rows

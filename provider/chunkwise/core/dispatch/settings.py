@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 import msgspec
 
+from chunkwise.core.choices import check_choices, explained
 from chunkwise.core.dispatch.plan import load_mapping
 from chunkwise.core.dispatch.spec import (
     DEFAULT_CHUNK,
     DEFAULT_THRESHOLD,
     PRESERVE,
-    Compression,
     Config,
     OutputCompression,
     OutputFormat,
@@ -24,6 +25,7 @@ from chunkwise.core.dispatch.spec import (
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.protect.mapping import Mapping as ColumnMapping
 from chunkwise.core.protect.mapping import parse_mapping
+from chunkwise.core.storage import OnExists
 from chunkwise.core.units import GiB
 from chunkwise.core.variables import Number, Variable, Word, read
 
@@ -130,17 +132,18 @@ def config_of(
     limits = read(PROTECTOR_VARIABLES, environ)
     # structures that are made already pass msgspec.convert only as plain values
     plain = {name: _plain(value) for name, value in values.items()}
+    check_choices(target, on_exists=OnExists)
     try:
         config = msgspec.convert(plain, Config, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"a parameter of the dispatch is wrong: {error}") from None
+        text = explained(error, plain, Config)
+        # it begins with the parameter, or says that one is missing beside another
+        raise ConfigError(text).naming(*re.findall(r"\A\w+", text)) from None
     if limits and config.protector is not None and config.protector.name == "lambda":
         own = {**limits, **config.protector.options}
         config = msgspec.structs.replace(
             config, protector=msgspec.structs.replace(config.protector, options=own)
         )
-    if config.compression is not None and config.compression not in get_args(Compression):
-        raise ConfigError(f"compression is {config.compression!r}: choose one of {get_args(Compression)}")
     return config
 
 

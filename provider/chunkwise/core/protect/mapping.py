@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
+from chunkwise.core.choices import explained
 from chunkwise.core.errors import MappingError
 from chunkwise.core.protect.model import Operation
 
@@ -39,7 +40,8 @@ class ColumnRule(_Value, frozen=True):
     :param operation: ``"protect"`` or ``"unprotect"``.
     :param data_element: name of the rule of the protector, e.g. ``"deEmail"``; to the protectors of Chunkwise
         it is a name that separates columns whose tokens must not be comparable.
-    :param null: null and missing values.
+    :param null: null values. A member that a JSON record lacks is none: it stays missing, whatever is said
+        here, for nothing is added to a record.
     :param empty: empty texts.
     """
 
@@ -237,9 +239,8 @@ def _convert(value: Any, kind: type[T], place: str) -> tuple[T | None, str]:
     try:
         return msgspec.convert(value, kind), ""
     except msgspec.ValidationError as error:
-        text, _, at = str(error).partition(" - at `$")
-        where = place + at.rstrip("`")
-        return None, f"{where.removeprefix('.') or 'mapping'}: {text}"
+        text = explained(error, value, kind, place=place)
+        return None, text if place or " - at `$" in str(error) else f"mapping: {text}"
 
 
 def _below(place: str, key: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from chunkwise.core.choices import explained
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.protect import mapping as mapping_json
 from chunkwise.core.protect.hmac_tokens import HmacOptions, HmacProtector
@@ -118,5 +119,5 @@ def _read(spec: ProtectorSpec, kind: type[T]) -> T:
     try:
         return msgspec.convert(spec.options, kind)
     except msgspec.ValidationError as error:
-        problem = str(error)
+        problem = explained(error, spec.options, kind)
     raise ConfigError(f"options of protector {spec.name!r}: {problem}")

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pytest
 
 from chunkwise.core.errors import ConfigError, RowInvalid, SchemaMismatch
+from chunkwise.core.formats import parquet
 from chunkwise.core.formats.model import Column, Layout, ReadRequest
+from chunkwise.core.formats.parquet import encoder
 from tests.core.formats.parquet_files import PARQUET, all_types, converted, span, table_of, trip, written
 from tests.support.sources import BytesSource
 
@@ -188,7 +190,7 @@ def test_rows_with_unknown_columns_and_rows_that_are_no_objects_are_named():
     with pytest.raises(RowInvalid, match="row 0 of the chunk has columns that the plan does not know: 'x'"):
         converted(layout_of(a="string"), {}, [b'{"a":"1","x":2}'])
     for row in (b"[1]", b"1", b"{", b'{"a":"\\ud800"}'):
-        with pytest.raises(RowInvalid, match="row 0 of the chunk (is|has) "):
+        with pytest.raises(RowInvalid, match=r"row 0 of the chunk (is|has) "):
             converted(layout_of(a="string"), {}, [row])
 
 
@@ -228,3 +230,23 @@ def test_a_number_that_a_double_cannot_hold_is_no_row():
     fine = [b"9007199254740992", b"0.1", b'"Infinity"', b'"-Infinity"', b"1e300", b"null"]
     found = table_of(converted(layout, {}, [b'{"v":%b}' % text for text in fine]))
     assert found["v"].to_pylist() == [2.0**53, 0.1, math.inf, -math.inf, 1e300, None]
+
+
+def test_a_column_that_cannot_be_written_anew_is_never_left_as_it_was(monkeypatch):
+    """Its new values would be lost, and its old ones published."""
+    monkeypatch.setattr(encoder, "way_of", lambda *_: None)
+    data = written(pa.table({"s": ["secret", "other"], "n": [1, 2]}))
+    with pytest.raises(SchemaMismatch, match="column 's' of memory://source cannot be written anew"):
+        trip(data, 10**9, columns=("s",), change=lambda _: "token")
+    assert trip(data, 10**9, columns=("s",)).data == data
+
+
+def test_a_plan_refuses_a_column_that_cannot_be_written_anew(monkeypatch):
+    data = written(pa.table({"s": ["secret"], "n": [1]}))
+    layout = PARQUET.inspect(BytesSource(data), {})
+    PARQUET.check(layout, ["s"], "s3://b/f", native=True)
+    monkeypatch.setattr(parquet, "way_of", lambda *_: None)
+    PARQUET.check(layout, [], "s3://b/f", native=True)
+    PARQUET.check(layout, ["s"], "s3://b/f", native=False)
+    with pytest.raises(SchemaMismatch, match="column 's' of s3://b/f cannot be written anew"):
+        PARQUET.check(layout, ["s"], "s3://b/f", native=True)

@@ -32,7 +32,7 @@ from chunkwise.core.errors import (
     UnsupportedSource,
 )
 from chunkwise.core.formats.model import Boundary, Format, Layout
-from chunkwise.core.formats.registry import by_suffix, format_named
+from chunkwise.core.formats.registry import by_suffix, decompressed, format_named
 from chunkwise.core.protect.mapping import Mapping, candidates, check_columns, parse_mapping
 from chunkwise.core.protect.protector import check_operations
 from chunkwise.core.storage import abort_below, objects
@@ -154,7 +154,7 @@ def resolved(config: Config, key: str) -> Config:
     if own is not None and own.large_file_dispatch_threshold_bytes is not None:
         changes["threshold_bytes"] = own.large_file_dispatch_threshold_bytes
     options = {**(told.spec if told is not None else {}), **config.options}
-    if format_ == "csv" and key.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
+    if format_ == "csv" and decompressed(key.lower())[0].endswith(".tsv"):
         options.setdefault("sep", "\t")
     return msgspec.structs.replace(
         config,
@@ -398,9 +398,11 @@ def _output(config: Config, layout: Layout, source: Format, compression: str) ->
     asked = config.output_compression
     kept = config.output_format in (PRESERVE, source.name)
     format_ = source if kept else format_named(config.output_format)
-    # another codec inside a file is another file: it is decoded and written anew
-    native = kept and not (
-        source.compresses_itself and (asked != "preserve" or "compression" in config.output_options)
+    # another codec inside a file, or another dialect, is another file: it is decoded and written anew
+    native = (
+        kept
+        and source.keeps(layout, config.output_options)
+        and not (source.compresses_itself and (asked != "preserve" or "compression" in config.output_options))
     )
     options = dict(config.output_options)
     if format_.compresses_itself:

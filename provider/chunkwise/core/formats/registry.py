@@ -37,13 +37,16 @@ def by_suffix(key: str) -> tuple[str | None, str]:
 
     :return: name of the format, ``None`` if the suffix says nothing; ``"gzip"``, ``"zstd"`` or ``"none"``.
     """
-    lower = key.lower()
-    compression = "none"
-    for suffix, name in _COMPRESSIONS.items():
-        if lower.endswith(suffix):
-            compression, lower = name, lower.removesuffix(suffix)
-            break
+    inner, compression = decompressed(key.lower())
     for name, (_, _, suffixes) in _FORMATS.items():
-        if lower.endswith(suffixes):
+        if inner.endswith(suffixes):
             return name, compression
     return None, compression
+
+
+def decompressed(key: str) -> tuple[str, str]:
+    """A key, given in lower case, without a suffix of compression; and the compression."""
+    for suffix, name in _COMPRESSIONS.items():
+        if key.endswith(suffix):
+            return key.removesuffix(suffix), name
+    return key, "none"

@@ -16,11 +16,12 @@ from chunkwise.aws_lambda.processor import handler
 from chunkwise.core.dispatch.cancel import cancel
 from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import Done, Failed, Started
+from chunkwise.core.dispatch.plan import clear
 from chunkwise.core.dispatch.process import process_chunk
 from chunkwise.core.dispatch.settings import mapping_of
 from chunkwise.core.dispatch.spec import LastMerge, Source
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.errors import ChunkFailed, ConfigError, DispatchNotFound
+from chunkwise.core.errors import ChunkFailed, ConfigError, DispatchNotFound, OutOfTime
 from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.units import MiB
 from tests.support.dispatch import broken, planned, source
@@ -446,6 +447,64 @@ def test_of_two_last_processors_one_publishes(s3: StrictS3, monkeypatch: pytest.
     assert any("merged" in answer for answer in answers)  # type: ignore[operator]
     assert s3.get("out/in/people.jsonl") == data
     assert s3.open_uploads() == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_attempt_that_outlives_its_dispatch_leaves_nothing_behind(
+    s3: StrictS3, monkeypatch: pytest.MonkeyPatch, gone
+):
+    """The same event came twice: one is done first, merges and cleans up while the other one works."""
+    data = source(s3, rows=100)
+    staging = planned(s3, last_merge=LastMerge(delete_input=gone))
+    last = staging.load().chunks - 1
+    for chunk in range(last):
+        handler({"manifest": uri(staging, chunk)}, Context())
+    real = processor.Budget.check
+
+    def check(self) -> bool:
+        monkeypatch.setattr(processor.Budget, "check", real)
+        assert "merged" in handler(s3_event(s3.bucket, staging.manifest_key(last)), Context())["chunks"][0]
+        return real(self)
+
+    monkeypatch.setattr(processor.Budget, "check", check)
+    handler(s3_event(s3.bucket, staging.manifest_key(last)), Context())
+    assert s3.keys() == ([] if gone else ["in/people.jsonl"]) + ["out/in/people.jsonl"]
+    assert s3.get("out/in/people.jsonl") == data
+    assert s3.open_uploads() == []
+
+
+def test_a_failure_after_the_dispatch_is_finished_does_not_count(
+    s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+):
+    source(s3, rows=100)
+    staging = planned(s3, chunk_bytes=10 * MiB, last_merge=LastMerge())
+    real = processor.Budget.check
+
+    def check(self) -> bool:
+        monkeypatch.setattr(processor.Budget, "check", real)
+        handler(s3_event(s3.bucket, staging.manifest_key(0)), Context())
+        raise OutOfTime("too late")
+
+    monkeypatch.setattr(processor.Budget, "check", check)
+    answer = handler(s3_event(s3.bucket, staging.manifest_key(0)), Context())
+    assert answer["chunks"] == [{"chunk": 0, "state": "gone"}]
+    assert s3.keys() == ["in/people.jsonl", "out/in/people.jsonl"]
+
+
+def test_a_record_of_an_earlier_dispatch_is_no_proof_that_a_chunk_is_done(s3: StrictS3):
+    data = source(s3, rows=100)
+    staging = planned(s3)
+    handler({"manifest": uri(staging, 0), "attempt": "old"}, Context())
+    record = staging.body(staging.done_key(0))
+    assert record is not None
+    clear(staging)
+    staging = planned(s3)
+    s3.put(staging.done_key(0), record)  # by an attempt that outlived the old one
+    for chunk in range(staging.load().chunks):
+        handler({"manifest": uri(staging, chunk), "attempt": "new"}, Context())
+    assert done(staging, 0).attempt == "new"
+    merge_parts(s3.client, staging, owner="test", run="1")
+    assert s3.get("out/in/people.jsonl") == data
 
 
 def test_the_merge_is_left_to_somebody_else_when_no_time_is_left(

@@ -21,7 +21,7 @@ from chunkwise.aws_lambda.durable import durable, is_replayed
 from chunkwise.aws_lambda.references import Reference, read
 from chunkwise.aws_lambda.secrets import Secrets
 from chunkwise.core import memory
-from chunkwise.core.dispatch.last import merge_if_last
+from chunkwise.core.dispatch.last import merge_if_last, withdraw
 from chunkwise.core.dispatch.model import Done, Started
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
 from chunkwise.core.dispatch.staging import Staging
@@ -100,13 +100,20 @@ class Worker:
         attempt = reference.attempt or self._own_name()
         with logs.bound(dispatch=staging.uri, chunk=reference.chunk, attempt=attempt):
             merges = _merges(staging, reference.chunk)
-            answer = self._process(staging, reference, attempt)
+            try:
+                answer = self._process(staging, reference, attempt)
+            except ChunkFailed:
+                if not (merges and withdraw(staging, reference.chunk, attempt)):
+                    raise
+                log.info("the dispatch was finished and cleaned up meanwhile: the failure does not count")
+                return {"chunk": reference.chunk, "state": "gone"}
             if merges and answer["state"] in ("done", "doubtful"):
                 receipt = merge_if_last(
                     self._client,
                     staging,
                     owner=f"{self._budget.where['function']} {self._budget.where['log_stream']}",
                     run=self._budget.where["request_id"],
+                    attempt=(reference.chunk, attempt),
                     before=self._time_to_merge,
                     stop=self._budget.check,
                     secrets=self._secrets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,8 @@ from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import MergeReceipt
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
 from chunkwise.core.dispatch.staging import Staging, parse_state
-from chunkwise.core.errors import DispatchNotFound
+from chunkwise.core.errors import DispatchNotFound, ObjectChanged
+from chunkwise.core.storage import objects
 from chunkwise.core.storage.objects import MAX_KEYS, Listed
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def merge_if_last(
     *,
     owner: str,
     run: str,
+    attempt: tuple[int, str] | None = None,
     before: Callable[[], None] | None = None,
     stop: Callable[[], bool] | None = None,
     secrets: Mapping[str, str] | None = None,
@@ -47,6 +50,8 @@ def merge_if_last(
     :param client: boto3 S3 client.
     :param owner: who merges, for whoever finds the lease.
     :param run: which run of it.
+    :param attempt: chunk and name of the caller's own attempt: taken back if another last processor has
+        cleaned up while it worked.
     :param before: called before the merge begins; may raise to leave it to somebody else.
     :param stop: for chunks that are processed again here.
     :param secrets: for the protector of these.
@@ -57,6 +62,8 @@ def merge_if_last(
     if not all_reported(staging):
         return None
     plan = staging.find()
+    if plan is None and attempt is not None:
+        withdraw(staging, *attempt)
     if plan is None or plan.config.last_merge is None:
         return None
     if before is not None:
@@ -83,6 +90,35 @@ def merge_if_last(
     except DispatchNotFound:
         log.info("another last processor has merged and cleaned up %s", staging.uri)
         return None
+
+
+def withdraw(staging: Staging, chunk: int, attempt: str) -> bool:
+    """Take back what an attempt has left in a directory that was cleaned up while it worked.
+
+    The same event may be delivered twice: of two attempts at the last chunk one is done first, merges and
+    cleans up, and the other one is still at work.
+
+    :return: whether the directory was cleaned up.
+    """
+    if staging.body(staging.plan_key) is not None:
+        return False
+    found = staging.done_of(chunk)
+    if found is not None and found[0].attempt == attempt:
+        done, etag = found
+        with suppress(ObjectChanged):
+            objects.delete(
+                staging.client,
+                staging.bucket,
+                staging.done_key(chunk),
+                if_match=etag,
+                extra_args=staging.extra_args,
+            )
+        staging.delete(*(ref.key for ref in (done.part, done.quarantine) if ref is not None))
+    staging.delete(
+        staging.started_key(chunk, attempt),
+        *(staging.failed_key(chunk, attempt, doubtful=doubtful) for doubtful in (False, True)),
+    )
+    return True
 
 
 def _reported(staging: Staging, manifest: Listed) -> bool:

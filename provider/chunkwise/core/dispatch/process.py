@@ -17,7 +17,7 @@ from typing import Any, Final
 from chunkwise.core import memory
 from chunkwise.core.digests import digest_secrets
 from chunkwise.core.dispatch.chunk import ChunkRun
-from chunkwise.core.dispatch.model import Done, Failed, Manifest, Started
+from chunkwise.core.dispatch.model import Done, Failed, Manifest, Plan, Started
 from chunkwise.core.dispatch.pages.job import Connect, connect_by
 from chunkwise.core.dispatch.pages.legs import along, follow, grows
 from chunkwise.core.dispatch.pages.model import ApiSource
@@ -131,7 +131,9 @@ def process_chunk(
             " or plan it again"
         )
     manifest = found[0]
-    if standing is not None and standing[0].revision >= manifest.revision:
+    # a record of an earlier dispatch, left by an attempt that outlived it, proves nothing
+    own = standing is not None and standing[0].dispatch == manifest.dispatch
+    if standing is not None and own and standing[0].revision >= manifest.revision:
         staging.delete(staging.manifest_key(chunk))
         return standing[0]
     if staging.cancelled(manifest.group):
@@ -198,6 +200,8 @@ def process_group(
     :param on_chunk: called with each done record.
     :param in_flight: chunks at once, in threads.
     :param connect: see :func:`process_chunk`.
+    :raises ConfigError: the protector cannot be made, or its secret is missing or too short: no chunk is
+        begun.
     :raises ChunkFailed: chunks failed; the text names them, the others are done.
     """
     started = time.monotonic()
@@ -206,6 +210,8 @@ def process_group(
     states = (parse_state(item.key) for item in staging.list(staging.state_prefix))
     done = {state.chunk for state in states if state is not None and state.kind == "done"}
     left = [chunk for chunk in plan.members(group) if chunk not in done]
+    if left:
+        check_protector(plan, secrets, lambda_client)
     in_order = grows(plan)
     begun = 0
     total = {"rows_in": 0, "rows_out": 0, "rejected": 0, "bytes_in": 0, "bytes_out": 0}
@@ -264,6 +270,15 @@ def process_group(
         peak_rss=memory.peak_rss(),
         **total,
     )
+
+
+def check_protector(plan: Plan, secrets: Mapping[str, str] | None, lambda_client: Any) -> None:
+    """See that the protector of a dispatch can be made here, once, before each chunk fails of it.
+
+    :raises ConfigError: it cannot, or its secret is missing or too short; names it, never its value.
+    """
+    if plan.config.protector is not None:
+        build(plan.config.protector, secrets or {}, lambda_client)
 
 
 class _Watch:

@@ -36,6 +36,8 @@ def processor(**settings: Any) -> Function:
 @contextmanager
 def running(endpoint: str, *functions: Function, **settings: Any) -> Iterator[LambdaService]:
     """A service with these functions, whose other AWS services are at an endpoint."""
+    # each environment is a process that has to start: a few do the same work sooner
+    settings.setdefault("account_concurrency", 3)
     with LambdaService(functions or [processor()], endpoint=endpoint, **settings) as service:
         yield service
 

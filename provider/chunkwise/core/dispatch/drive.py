@@ -169,9 +169,8 @@ class GroupDriver:
     @property
     def executions(self) -> list[str]:
         """ARNs of the durable executions that may be running."""
-        board = self._watch.board
-        running = ("invoked", "running")
-        return [arn for (chunk, _), arn in self._executions.items() if board.state(chunk) in running]
+        board = self._watch.board  # may be older than the invocations
+        return [arn for (chunk, _), arn in self._executions.items() if board.state(chunk) != "done"]
 
     # --- a round --------------------------------------------------------------------------------------------
 

@@ -218,7 +218,6 @@ class _Merge:
             rows_in=rows_in,
             rows_out=rows_out,
             rejected=rejected,
-            dropped=sum(done.pages.dropped for done in self.done.values() if done.pages is not None),
             bytes=written.size or 0,
             etag=written.etag,
             version_id=written.version_id,

@@ -314,7 +314,6 @@ class MergeReceipt(_Value, frozen=True):
     :param rows_in: rows read.
     :param rows_out: rows of the object.
     :param rejected: rows put aside.
-    :param dropped: records of an API that a transform left out.
     :param bytes: size of the object.
     :param etag: of the object.
     :param version_id: of the object in a versioned bucket.
@@ -341,7 +340,6 @@ class MergeReceipt(_Value, frozen=True):
     rows_in: int = 0
     rows_out: int = 0
     rejected: int = 0
-    dropped: int = 0
     bytes: int = 0
     etag: str | None = None
     version_id: str | None = None

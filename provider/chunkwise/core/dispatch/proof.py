@@ -91,12 +91,10 @@ def check_sums(plan: Plan, done: Mapping[int, Done]) -> None:
     """
     for number in range(plan.chunks):
         record = done[number]
-        dropped = record.pages.dropped if record.pages is not None else 0
-        missing = record.rows_in - record.rows_out - record.rejected - dropped
-        if missing:
+        if record.rows_in != record.rows_out + record.rejected:
             raise ProofFailed(
                 f"chunk {number} read {record.rows_in} rows, wrote {record.rows_out} and rejected"
-                f" {record.rejected}{f' and dropped {dropped}' if dropped else ''}: {missing} are missing"
+                f" {record.rejected}: {record.rows_in - record.rows_out - record.rejected} are missing"
             )
         if (record.part is None) != (record.bytes_out == 0):
             raise ProofFailed(

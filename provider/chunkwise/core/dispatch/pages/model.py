@@ -107,7 +107,6 @@ class PagesRead(_Value, frozen=True, kw_only=True):
     """What a chunk saw of the API.
 
     :param pages: that it read.
-    :param dropped: records that a transform left out.
     :param stop: why the API ended there; ``None``: it goes on after the chunk.
     :param total: records that the API declared last, all in all.
     :param short: number of the chunk's last page and its records, if these are fewer than were asked for.
@@ -119,7 +118,6 @@ class PagesRead(_Value, frozen=True, kw_only=True):
     """
 
     pages: int
-    dropped: int = 0
     stop: str | None = None
     total: int | None = None
     short: tuple[int, int] | None = None

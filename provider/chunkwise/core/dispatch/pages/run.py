@@ -213,7 +213,6 @@ class PageRun:
         short = counted and goes_on and size is not None and 0 < last.records < size
         return PagesRead(
             pages=max(last.number - first + 1, 0),
-            dropped=read.dropped,
             stop=self._ended if goes_on or last.stop is None else last.stop.value,
             total=guard["total"],
             short=(last.number, last.records) if short else None,
@@ -239,7 +238,6 @@ class _Read:
         self._rejected = rejected
         self._collects = collects
         self.lines = 0
-        self.dropped = 0
         self.last: FetchedPage | None = None
 
     def take(self, item: FetchedBatch | FetchedPage, sink: LineSink) -> None:
@@ -249,7 +247,6 @@ class _Read:
             return
         built = self._build(item.batch.records, item.batch.text)
         self.lines += built.count
-        self.dropped += built.dropped
         for bad in built.rejected:
             place = f"page {item.page}, record {item.first + bad.index}"
             if not self._collects:

@@ -51,6 +51,6 @@ with DAG(
         target_bucket=BUCKET,
         target_key="variants/date={{ ingest_date }}/variants_fan_out.jsonl.gz",
         compute=COMPUTE,
+        function_name=FUNCTION,
         outlets=[VARIANTS],
-        task_args={"process": {"function_name": FUNCTION}},
     )

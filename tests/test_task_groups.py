@@ -133,6 +133,24 @@ def test_arguments_reach_their_tasks(s3: S3) -> None:
     assert len(it.tasks) == 4
 
 
+def test_in_functions_there_are_few_tasks_and_they_are_retried(s3: S3) -> None:
+    with dag("functions"):
+        group = dispatch(s3, groups=None, compute="lambda", function_name="f", qualifier="live")
+        own = s3_dispatch(
+            "own",
+            s3_key="s3://b/k",
+            target_key="s3://b/t",
+            compute="lambda",
+            groups=3,
+            task_args={"process": {"retries": 0}},
+        )
+        default = s3_dispatch("default", s3_key="s3://b/k", target_key="s3://b/t", compute="lambda")
+    process = group.step("process").partial_kwargs
+    assert (process["function_name"], process["qualifier"], process["retries"]) == ("f", "live", 2)
+    assert (own.step("plan").groups, own.step("process").partial_kwargs["retries"]) == (3, 0)
+    assert default.step("plan").groups == 8
+
+
 @pytest.mark.parametrize("wrong", [{"task_args": {"proces": {}}}, {"chunk_size": 1}])
 def test_a_misspelt_argument_is_an_error(s3: S3, wrong: dict[str, Any]) -> None:
     with dag("wrong"), pytest.raises((TypeError, ValueError), match=r"proces|chunk_size"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow.sdk import TaskGroup
 
@@ -15,6 +15,11 @@ from chunkwise.operators.dispatch import (
     ProcessChunksOperator,
 )
 from chunkwise.sensors.dispatch import DispatchPartsSensor
+
+#: tasks that only wait cost more than what they wait for
+_LAMBDA_GROUPS: Final = 8
+#: Airflow may fail a deferred task whose trigger fires very soon; a retry goes on where it was
+_LAMBDA_RETRIES: Final = 2
 
 Step = Literal["plan", "process", "wait", "merge"]
 
@@ -45,6 +50,8 @@ def s3_dispatch(
     staging_uri: str | None = None,
     staging_extra_args: Mapping[str, Any] | None = None,
     compute: Compute = "worker",
+    function_name: str | None = None,
+    qualifier: str | None = None,
     secret_conn_ids: Mapping[str, str] | None = None,
     chunks_in_flight: int | None = None,
     keep_staging: bool = False,
@@ -60,12 +67,15 @@ def s3_dispatch(
 ) -> DispatchTaskGroup:
     """``plan >> process (mapped over groups) >> wait >> merge`` for one object on S3.
 
-    At most ``groups`` (64) tasks and three more, however many chunks there are.
+    At most ``groups`` (64, in Lambda 8) tasks and three more, however many chunks there are.
 
     :param group_id: of the task group; another one for each dispatch of a DAG.
     :param s3_key: source, see :class:`~chunkwise.operators.dispatch.PlanDispatchOperator`.
     :param target_key: what is written, see there, as for all parameters that are not listed here.
-    :param compute: see :class:`~chunkwise.operators.dispatch.ProcessChunksOperator`.
+    :param compute: see :class:`~chunkwise.operators.dispatch.ProcessChunksOperator`. With ``"lambda"`` there
+        are 8 groups at most unless ``groups`` says more, for tasks that only wait, and they have 2 retries.
+    :param function_name: see there.
+    :param qualifier: see there.
     :param secret_conn_ids: see there.
     :param chunks_in_flight: see there.
     :param keep_staging: see :class:`~chunkwise.operators.dispatch.MergePartsOperator`.
@@ -96,6 +106,8 @@ def s3_dispatch(
     target = {"target_key": target_key, "target_bucket": target_bucket}
     process = {
         "compute": compute,
+        "function_name": function_name,
+        "qualifier": qualifier,
         "secret_conn_ids": secret_conn_ids,
         "chunks_in_flight": chunks_in_flight,
         "map_index_template": map_index_template,
@@ -127,6 +139,8 @@ def paged_api_dispatch(
     staging_uri: str | None = None,
     staging_extra_args: Mapping[str, Any] | None = None,
     compute: Compute = "worker",
+    function_name: str | None = None,
+    qualifier: str | None = None,
     secret_conn_ids: Mapping[str, str] | None = None,
     chunks_in_flight: int | None = None,
     keep_staging: bool = False,
@@ -147,7 +161,10 @@ def paged_api_dispatch(
     :param paginator: see there.
     :param records_path: see there.
     :param target_key: see there. The staging directory stands beside it.
-    :param compute: see :class:`~chunkwise.operators.dispatch.ProcessChunksOperator`.
+    :param compute: see :class:`~chunkwise.operators.dispatch.ProcessChunksOperator`. With ``"lambda"`` there
+        are 8 groups at most unless ``groups`` says more, for tasks that only wait, and they have 2 retries.
+    :param function_name: see there.
+    :param qualifier: see there.
     :param secret_conn_ids: see there.
     :param chunks_in_flight: see there.
     :param keep_staging: see :class:`~chunkwise.operators.dispatch.MergePartsOperator`.
@@ -157,7 +174,7 @@ def paged_api_dispatch(
     :param verify: see there.
     :param botocore_config: see there.
     :param map_index_template: what the UI calls the mapped tasks.
-    :param task_args: further arguments by task, e.g. ``{"process": {"function_name": "pages"}}``.
+    :param task_args: further arguments by task, e.g. ``{"process": {"pool": "api"}}``.
     :param plan: further parameters of the plan: ``http_conn_id``, ``pages_per_chunk``, ``stamps``,
         ``transforms``, ``max_pages`` ...
     """
@@ -180,6 +197,8 @@ def paged_api_dispatch(
     }
     process = {
         "compute": compute,
+        "function_name": function_name,
+        "qualifier": qualifier,
         "secret_conn_ids": secret_conn_ids,
         "chunks_in_flight": chunks_in_flight,
         "map_index_template": map_index_template,
@@ -220,6 +239,13 @@ def _chain(
     if unknown:
         raise ValueError(f"task_args has {', '.join(sorted(unknown))}: the tasks are {', '.join(own)}")
     given: Mapping[Step, Mapping[str, Any]] = task_args or {}
+    if {**own["process"], **given.get("process", {})}["compute"] == "lambda":
+        # Mapped operators know nothing of their class's defaults for Airflow's own arguments.
+        own = {
+            **own,
+            "plan": {"groups": _LAMBDA_GROUPS, **own["plan"]},
+            "process": {"retries": _LAMBDA_RETRIES, **own["process"]},
+        }
     arguments: dict[Step, dict[str, Any]] = {
         step: {"task_id": step, **common, **own[step], **given.get(step, {})} for step in own
     }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, RowInvalid
 from chunkwise.core.formats.csv_format import Csv
-from chunkwise.core.formats.model import Column, Layout, Part, ReadRequest
+from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadRequest, Span
 from chunkwise.core.segments import Literal
 from tests.support.csv_texts import Run
 
@@ -190,3 +190,56 @@ def test_many_records_are_written_in_order():
     records = [{"a": str(number), "b": "x" * 100} for number in range(20_000)]
     rows = list(csv.DictReader(io.StringIO(converted(layout_of("a", "b"), records).decode())))
     assert rows == records
+
+
+@given(
+    st.lists(st.tuples(TEXTS, TEXTS), max_size=12),
+    st.sampled_from([",", ";", "||"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "sep": st.sampled_from(["\t", "|", ","]),
+            "quotechar": st.sampled_from(["'", '"']),
+            "lineterminator": st.sampled_from(["\n", "\r\n"]),
+            "quoting": st.sampled_from([0, 1]),
+            "header": st.booleans(),
+            "columns": st.just(["b;", "a"]),
+        },
+    ),
+    st.integers(1, 40),
+)
+@settings(max_examples=300)
+def test_csv_gets_another_dialect_and_keeps_its_texts(rows, sep, options, chunk_bytes):
+    """What is not asked for is as in the source; an empty cell has no quotes, unless all cells have some."""
+    source = converted(
+        layout_of("a", "b;"), [dict(zip(("a", "b;"), row, strict=True)) for row in rows], sep=sep
+    )
+    run = Run(source, {"sep": sep})
+    request = ReadRequest(records=True)
+    batches = run.process(run.boundaries(chunk_bytes, exact=True), request).batches
+    data = converted(
+        run.layout, [record for batch in batches for record in batch.records()], raw=True, **options
+    )
+
+    order = options.get("columns", ["a", "b;"])
+    header = options.get("header", True)
+    reading = {"sep": options.get("sep", sep), "quotechar": options.get("quotechar", '"')}
+    again = Run(data, reading | ({} if header else {"header": None, "names": order}))
+    found, _ = again.read(0, len(data), ReadRequest(columns=("a", "b;")))
+    values = [row for batch in found for row in zip(batch.values("a"), batch.values("b;"), strict=True)]
+    assert values == rows
+    if options.get("quoting") != 1:
+        quote = reading["quotechar"].encode()
+        cells = again.format.read(again.source, again.layout, whole(data), ReadRequest(columns=("a",)))
+        assert all(cell != quote * 2 for batch in cells for slab in batch._slabs for cell in slab.cells("a"))
+
+
+def whole(data: bytes) -> Span:
+    return Span(start=Boundary(position=0), end=Boundary(position=len(data)))
+
+
+def test_an_empty_cell_of_csv_stays_bare_unless_its_row_would_be_blank():
+    for source, expected in ((b'a;b\n;""\n1;\n', b"a\tb\n\t\n1\t\n"), (b'a\n""\n1\n', b'a\n""\n1\n')):
+        run = Run(source, {"sep": ";"})
+        batches, _ = run.read(0, len(source), ReadRequest(records=True))
+        assert converted(run.layout, batches[0].records(), raw=True, sep="\t") == expected

@@ -1,6 +1,11 @@
 """Options of CSV, and what the head of a source says."""
 
+import bz2
+import gzip
+import lzma
+
 import pytest
+import zstandard
 
 from chunkwise.core.errors import ConfigError, InvalidSource, UnsupportedSource
 from chunkwise.core.formats.csv_details import Details
@@ -147,20 +152,74 @@ def test_options_that_change_nothing_are_taken():
 
 
 @pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, True),
+        ({"sep": ",", "encoding": "utf8", "columns": ["a", "b"], "chunksize": 5, "mode": "w"}, True),
+        ({"header": True, "na_rep": "", "quoting": 0, "quotechar": '"'}, True),
+        ({"sep": ";"}, False),
+        ({"encoding": "cp1252"}, False),
+        ({"columns": ["b", "a"]}, False),
+        ({"header": False}, False),
+        ({"quoting": 1}, False),
+        ({"quotechar": "'"}, False),
+        ({"lineterminator": "\r\n"}, False),
+    ],
+)
+def test_a_csv_output_keeps_bytes_unless_another_form_is_asked_for(options, kept):
+    assert Csv().keeps(inspected(b"a,b\n"), options) is kept
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sep": ";"}, "sep=';' of the output: csv that stays csv keeps the form of its source"),
-        ({"encoding": "cp1252"}, "encoding='cp1252'"),
-        ({"columns": ["a"]}, "columns=.* keeps the form"),
-        ({"header": False}, "header=False"),
         ({"index": True}, "index=True of format 'csv' is not handled"),
         ({"what": 1}, "option 'what' of format 'csv' is unknown"),
     ],
 )
-def test_a_native_output_has_the_form_of_its_source(options, message):
-    layout = inspected(b"a,b\n")
+def test_an_output_option_that_is_not_handled_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        Csv().target(layout, options, native=True)
+        Csv().keeps(inspected(b"a,b\n"), options)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (b"a,b,a\n1,2,3\n", {}, "column 'a' more than once"),
+        (b"1,2\n", {"header": None}, "has no header: give the names"),
+    ],
+)
+def test_columns_that_cannot_be_named_are_refused_before_anything_is_written(data, options, message):
+    layout = inspected(data, **options)
+    Csv().check(layout, [], "s3://b/k", native=True)
+    for columns, native in (([], False), (["a"], True)):
+        with pytest.raises(ConfigError, match=f"s3://b/k {message}|s3://b/k has {message}"):
+            Csv().check(layout, columns, "s3://b/k", native=native)
+
+
+@pytest.mark.parametrize(("data", "options"), [(b"", {"header": None}), (b"a,b\n", {}), (b"", {})])
+def test_a_file_without_rows_needs_no_names(data, options):
+    Csv().check(inspected(data, **options), [], "s3://b/k", native=False)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"a,b\n"), r"is gzip, not CSV: name its compression \(option compression='gzip'\)"),
+        (zstandard.compress(b"a,b\n"), "is zstd, not CSV: name its compression"),
+        (bz2.compress(b"a,b\n"), "is bzip2, not CSV: decompress it first"),
+        (lzma.compress(b"a,b\n"), "is xz, not CSV: decompress it first"),
+        (b"PK\x03\x04\x14\x00", "is a zip archive, not CSV: unpack it first"),
+        (b"PAR1\x15\x04\x15", "is Parquet, not CSV: name the format"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named(data, message):
+    with pytest.raises(UnsupportedSource, match=message):
+        inspected(data)
+
+
+def test_a_column_may_be_called_like_a_format():
+    assert [column.name for column in inspected(b"PAR1,PK\n").columns] == ["PAR1", "PK"]
 
 
 def test_a_native_output_may_be_told_what_it_is_anyway():

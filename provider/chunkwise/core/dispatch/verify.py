@@ -74,7 +74,7 @@ def verify(
         who does not know by whom.
     """
     config = resolved(config, source.key)
-    native = config.output_format in (PRESERVE, config.format)
+    kept = config.output_format in (PRESERVE, config.format)
     name = str(config.format)
     read = _Side(
         client,
@@ -83,12 +83,13 @@ def verify(
         str(config.compression),
         config.options,
     )
+    native = kept and read.keeps(config.output_options)
     written = _Side(
         client,
         pin(client, target.bucket, target.key),
-        name if native else config.output_format,
+        name if kept else config.output_format,
         _compression(config, target, native=native),
-        config.options if native else _reading(config.output_options, read.columns),
+        config.options if native else _reading(config, read.columns, kept=kept),
     )
     columns: Sequence[str] = ()
     if rejected:
@@ -123,9 +124,16 @@ def _compression(config: Config, target: Target, *, native: bool) -> str:
     return str(config.compression) if native or config.compression != "none" else by_suffix(target.key)[1]
 
 
-def _reading(options: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    """How an output that was written with some options is read."""
+def _reading(config: Config, columns: Sequence[str], *, kept: bool) -> dict[str, Any]:
+    """How an output that was written with some options is read.
+
+    :param kept: whether it has the format of its source, from which it has what they leave open.
+    """
+    options = config.output_options
     found = {name: value for name, value in options.items() if name in _BOTH_WAYS}
+    for name in _BOTH_WAYS.intersection(config.options) if kept else ():
+        if name not in ("sep", "delimiter") or not {"sep", "delimiter"}.intersection(found):
+            found.setdefault(name, config.options[name])
     if options.get("header") is False:
         found |= {"header": None, "names": list(options.get("columns") or columns)}
     return found
@@ -151,6 +159,10 @@ class _Side:
     def columns(self) -> list[str]:
         """Their names; none where rows have no names."""
         return [column.name for column in self._layout.columns or ()]
+
+    def keeps(self, options: dict[str, Any]) -> bool:
+        """Whether an output with these options has the form of this."""
+        return self.format.keeps(self._layout, options)
 
     def digests(self, columns: Sequence[str]) -> tuple[int, dict[str, str]]:
         """The number of rows, and a digest of each column."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from chunkwise.core.errors import ConfigError
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.model import Layout
 
@@ -38,3 +39,20 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if layout.columns is None:
             return None
         return tuple(column.name for column in layout.columns)
+
+
+def check_names(columns: tuple[str, ...] | None, source: str, *, empty: bool) -> None:
+    """Refuse columns whose cells cannot be asked for by name.
+
+    :param columns: names; ``None``: they have none.
+    :param source: for messages.
+    :param empty: whether it has no row at all.
+    :raises ConfigError: they have no names, or two the same.
+    """
+    if columns is None:
+        if not empty:
+            raise ConfigError(f"{source} has no header: give the names of its columns as option names")
+        return
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise ConfigError(f"{source} has column {twice[0]!r} more than once: which one is meant?")

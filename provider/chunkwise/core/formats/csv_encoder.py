@@ -29,11 +29,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :param head: bytes of the source before its rows, where the output keeps its form.
     :param output: how rows are written, where they come from another format; ``None``: they do not.
     :param columns: of these rows.
+    :param bare_empty: whether empty texts get no quotes: where they come from, there is no null to tell them
+        from.
     """
 
     head: int = 0
     output: OutputOptions | None = None
     columns: tuple[str, ...] = ()
+    bare_empty: bool = False
 
 
 class CsvEncoder:
@@ -53,15 +56,17 @@ class CsvEncoder:
         """See :meth:`chunkwise.core.formats.model.PartEncoder.convert`.
 
         Strings get quotes where they must have them, and where they are empty: an empty cell without quotes
-        is null or a key that is missing. Numbers and booleans keep their text; what is nested becomes compact
-        JSON.
+        is null or a key that is missing (only those of CSV get none, since it has no null). Numbers and
+        booleans keep their text; what is nested becomes compact JSON.
 
         :raises RowInvalid: a record has a key that no column has, or a text that the encoding lacks.
         """
         if self._writer is None:
             if self._target.output is None:
                 raise TypeError("the output keeps the form of its source")
-            self._writer = RowWriter(self._target.output, self._target.columns)
+            self._writer = RowWriter(
+                self._target.output, self._target.columns, bare_empty=self._target.bare_empty
+            )
         start = size = 0
         for number, record in enumerate(records):
             size += len(record)
@@ -83,10 +88,12 @@ class RowWriter:
 
     :param output: how.
     :param columns: names, in order.
+    :param bare_empty: whether empty texts get no quotes, unless they would be a blank line.
     """
 
-    def __init__(self, output: OutputOptions, columns: tuple[str, ...]) -> None:
+    def __init__(self, output: OutputOptions, columns: tuple[str, ...], *, bare_empty: bool = False) -> None:
         self._columns = columns
+        self._bare_empty = bare_empty and len(columns) > 1
         self._encoding = output.dialect.encoding
         self._delimiter = output.dialect.delimiter
         self._line_end = output.line_end
@@ -126,11 +133,13 @@ class RowWriter:
         """Cells of a column of strings."""
         if not self._quote_all:
             joined = "".join(texts)
-            if not any(sign in joined for sign in self._special) and "" not in texts:
+            if not any(sign in joined for sign in self._special) and (self._bare_empty or "" not in texts):
                 return texts
         return [self._cell(text) for text in texts]
 
     def _cell(self, text: str) -> str:
+        if not text and self._bare_empty and not self._quote_all:
+            return text
         if self._quote_all or not text or any(sign in text for sign in self._special) or text == self._null:
             return self._quote + text.replace(self._quote, self._quote * 2) + self._quote
         return text

@@ -9,13 +9,14 @@ import msgspec
 
 from chunkwise.core.errors import ConfigError, InvalidSource
 from chunkwise.core.formats.csv_cells import cells_of
-from chunkwise.core.formats.csv_details import Details
+from chunkwise.core.formats.csv_details import Details, check_names
 from chunkwise.core.formats.csv_dialect import BOM, Dialect, refuse_wide
 from chunkwise.core.formats.csv_encoder import CsvEncoder, RowWriter, Target
-from chunkwise.core.formats.csv_options import InputOptions, check_native, input_options, output_options
+from chunkwise.core.formats.csv_options import InputOptions, input_options, keeps_form, output_options
 from chunkwise.core.formats.csv_patterns import patterns
 from chunkwise.core.formats.csv_reader import LONGEST, CsvReader
 from chunkwise.core.formats.csv_scan import complete, first_boundary, guesses
+from chunkwise.core.formats.magic import refuse_packed
 from chunkwise.core.formats.model import (
     WINDOW,
     BatchReader,
@@ -62,6 +63,7 @@ class Csv:
         size = WINDOW
         while True:
             head = source.read(0, min(size, source.size))
+            refuse_packed(head, source.name, "CSV")
             refuse_wide(head, source.name)
             found = _head(head, told, source.name, whole=len(head) < size)
             if found is not None:
@@ -89,7 +91,23 @@ class Csv:
         )
 
     def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
-        """See :meth:`chunkwise.core.formats.model.Format.check`: any text can take any other's place."""
+        """See :meth:`chunkwise.core.formats.model.Format.check`.
+
+        :raises ConfigError: cells are needed by name, and the columns have no names, or two the same.
+        """
+        if columns or not native:
+            names = Details.names(layout)
+            check_names(names, name, empty=names is None and Details.of(layout).fields is None)
+
+    def keeps(self, layout: Layout, options: Mapping[str, Any]) -> bool:
+        """See :meth:`chunkwise.core.formats.model.Format.keeps`.
+
+        Options that say what the source is anyway change nothing. With another delimiter, quote, encoding,
+        header, null, order of columns or quoting, and with any line end, every cell is written anew: its text
+        stays, and it has those quotes that it must have. Delimiter, quote and encoding stay where nobody gave
+        others.
+        """
+        return keeps_form(options, Details.of(layout).dialect, Details.names(layout))
 
     def narrow(self, layout: Layout, span: Span) -> Layout:  # noqa: ARG002
         """See :meth:`chunkwise.core.formats.model.Format.narrow`: all of it."""
@@ -171,16 +189,13 @@ class Csv:
     def target(self, layout: Layout, options: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
         """See :meth:`chunkwise.core.formats.model.Format.target`.
 
-        :raises ConfigError: an option is unknown, asks a native output for another form, or no columns are
-            known.
+        :raises ConfigError: an option is unknown or wrong, or no columns are known.
         """
         names = Details.names(layout)
         if native:
-            details = Details.of(layout)
-            check_native(options, details.dialect, names)
-            target = Target(head=details.body)
+            target = Target(head=Details.of(layout).body)
         else:
-            output = output_options(options)
+            output = output_options(_inherited(layout, options))
             columns = output.columns or names
             if columns is None:
                 raise ConfigError(
@@ -189,7 +204,8 @@ class Csv:
             twice = sorted({name for name in columns if columns.count(name) > 1})
             if twice:
                 raise ConfigError(f"the source has column {twice[0]!r} more than once: which one is meant?")
-            target = Target(output=output, columns=columns)
+            # where the source is CSV, too, an empty cell is no null
+            target = Target(output=output, columns=columns, bare_empty="dialect" in layout.details)
         found: dict[str, Any] = msgspec.to_builtins(target)
         return found
 
@@ -207,6 +223,17 @@ class Csv:
         for part in parts:
             if part.size:
                 yield Range(part.ref, 0, part.size)
+
+
+def _inherited(layout: Layout, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options of an output, and of a source that is CSV, too, what they leave open."""
+    if "dialect" not in layout.details:
+        return options
+    dialect = Details.of(layout).dialect
+    found = {"encoding": dialect.encoding, "quotechar": dialect.quote or '"', **options}
+    if options.get("sep") is None and options.get("delimiter") is None:
+        found["sep"] = dialect.delimiter
+    return found
 
 
 def _head(head: bytes, told: InputOptions, name: str, *, whole: bool) -> tuple[int, list[str] | None] | None:

@@ -207,38 +207,29 @@ def output_options(options: Mapping[str, Any]) -> OutputOptions:
     )
 
 
-def check_native(options: Mapping[str, Any], dialect: Dialect, columns: tuple[str, ...] | None) -> None:
-    """Refuse options that ask for another dialect than the source has: what nobody replaces stays as it is.
+def keeps_form(options: Mapping[str, Any], dialect: Dialect, columns: tuple[str, ...] | None) -> bool:
+    """Whether options of a target ask for nothing but what the source is, so that its bytes can stay.
 
     :param columns: of the source.
-    :raises ConfigError: naming the option.
+    :raises ConfigError: an option that is unknown, or has a value that cannot be handled.
     """
     wanted = output_options(options)
     same = {
-        "sep": dialect.delimiter,
-        "delimiter": dialect.delimiter,
-        "quotechar": dialect.quote,
-        "encoding": dialect.encoding,
+        "sep": dialect.delimiter == wanted.dialect.delimiter,
+        "delimiter": dialect.delimiter == wanted.dialect.delimiter,
+        "quotechar": dialect.quote == wanted.dialect.quote,
+        "encoding": dialect.encoding == wanted.dialect.encoding,
+        "columns": columns == wanted.columns,
+        "names": columns == wanted.columns,
+        "header": wanted.header,
+        "na_rep": not wanted.null,
+        "quoting": not wanted.quote_all,
     }
-    given = {
-        "sep": wanted.dialect.delimiter,
-        "delimiter": wanted.dialect.delimiter,
-        "quotechar": wanted.dialect.quote,
-        "encoding": wanted.dialect.encoding,
-        "columns": wanted.columns,
-        "names": wanted.columns,
-    }
-    for option, value in options.items():
-        if value is None or option in _HOW or option in _OUT_ONLY:
-            continue
-        if option in given and given[option] == {**same, "columns": columns, "names": columns}[option]:
-            continue
-        if (option, value) in (("header", True), ("na_rep", ""), ("quoting", 0)):
-            continue
-        raise ConfigError(
-            f"{option}={value!r} of the output: csv that stays csv keeps the form of its source, and this is"
-            " another one"
-        )
+    return all(
+        same.get(option, False)
+        for option, value in options.items()
+        if value is not None and option not in _HOW and option not in _OUT_ONLY
+    )
 
 
 def _check_only(option: str, value: Any, allowed: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chunkwise.core.errors import ConfigError, InvalidSource, RowInvalid
 from chunkwise.core.formats.csv_cells import cells_of
-from chunkwise.core.formats.csv_details import Details
+from chunkwise.core.formats.csv_details import Details, check_names
 from chunkwise.core.formats.csv_patterns import patterns, plain_pattern, row_pattern, unit
 from chunkwise.core.formats.csv_rows import CsvRows, Slab
 from chunkwise.core.formats.csv_scan import end_state
@@ -46,7 +46,9 @@ class CsvReader:
         self._columns = details.names(layout)
         named = bool(request.columns) or request.known is not None or request.records
         if named:
-            self._check_names()
+            check_names(self._columns, source.name, empty=self._empty)
+            self._columns = self._columns or ()
+            self._check_request()
         self._fields = len(self._columns) if named and self._columns is not None else None
         self._decodes = request.records
         self._cells = cells_of(self._dialect, details.fields)
@@ -73,22 +75,15 @@ class CsvReader:
         if not self._skips_all():
             yield from self._batches()
 
-    def _check_names(self) -> None:
-        name = self._source.name
-        if self._columns is None:
-            if not self._empty:
-                raise ConfigError(f"{name} has no header: give the names of its columns as option names")
-            self._columns = ()
+    def _check_request(self) -> None:
+        name, columns, request = self._source.name, self._columns, self._request
+        if not columns:
             return
-        twice = sorted({column for column in self._columns if self._columns.count(column) > 1})
-        if twice:
-            raise ConfigError(f"{name} has column {twice[0]!r} more than once: which one is meant?")
-        request = self._request
-        missing = [column for column in request.columns if column not in self._columns]
+        missing = [column for column in request.columns if column not in columns]
         if missing:
             raise ConfigError(f"{name} has no column {missing[0]!r}")
         if request.known is not None:
-            unknown = [column for column in self._columns if column not in {*request.known, *request.columns}]
+            unknown = [column for column in columns if column not in {*request.known, *request.columns}]
             if unknown:
                 raise ConfigError(f"{name} has a column {unknown[0]!r}, which nothing is said about")
 

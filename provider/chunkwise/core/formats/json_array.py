@@ -84,6 +84,10 @@ class JsonArray:
     def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
         """See :meth:`chunkwise.core.formats.model.Format.check`: any text can take any other's place."""
 
+    def keeps(self, layout: Layout, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """See :meth:`chunkwise.core.formats.model.Format.keeps`: there is one way."""
+        return True
+
     def narrow(self, layout: Layout, span: Span) -> Layout:  # noqa: ARG002
         """See :meth:`chunkwise.core.formats.model.Format.narrow`: all of it."""
         return layout

@@ -287,6 +287,13 @@ class Format(Protocol):
         :raises FormatError: the source cannot be used in this way.
         """
 
+    def keeps(self, layout: Layout, options: Mapping[str, Any]) -> bool:
+        """Whether an output with these options is written as the source is, so that its bytes can stay.
+
+        :param options: of the output.
+        :raises ConfigError: one is unknown or wrong.
+        """
+
     def narrow(self, layout: Layout, span: Span) -> Layout:
         """What :meth:`read` needs of a layout for one span; positions, and the extent, stay as they are."""
 

@@ -97,6 +97,10 @@ class Parquet:
             if native and way_of(head, field) is None:
                 raise unwritable(field.name, name)
 
+    def keeps(self, layout: Layout, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """See :class:`~chunkwise.core.formats.model.Format`: they are about its codecs, which others see."""
+        return True
+
     def narrow(self, layout: Layout, span: Span) -> Layout:
         """See :class:`~chunkwise.core.formats.model.Format`: the row groups of which it has rows."""
         groups = groups_of(layout)

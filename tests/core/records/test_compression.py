@@ -198,3 +198,26 @@ def test_reading_is_bounded_however_well_the_data_was_compressed(name):
     assert sum(sizes) == 64 * MiB
     if name == "gzip":
         assert max(sizes) <= MiB
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_zero_bytes_behind_gzip_data_are_left_out(size):
+    data = gzip.compress(b"one\n") + gzip.compress(b"two\n") + bytes(700)
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert b"".join(decompress(pieces, "gzip")) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(b"one\n") + bytes(20) + b"x",
+        gzip.compress(b"one\n") + bytes(20) + gzip.compress(b"two\n"),
+        gzip.compress(b"one\n") + b"x" + bytes(20),
+        bytes(20) + gzip.compress(b"one\n"),
+        bytes(20),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_zero_bytes_elsewhere_are_damage(data, size):
+    with pytest.raises(StorageError, match="gzip data"):
+        list(decompress([data[at : at + size] for at in range(0, len(data), size)], "gzip"))

@@ -204,12 +204,22 @@ def _check_level(of: str, level: int, lowest: int, highest: int) -> None:
 
 
 def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Members. Zero bytes behind the last one are left out, as by gzip(1): media of blocks pad with them."""
     library: Any = zlib if isal_zlib is None else isal_zlib
     member = None
+    ended = padded = False
     for chunk in chunks:
         rest = chunk
         while rest:
             if member is None:
+                if ended and rest[0] == 0:
+                    rest, padded = rest.lstrip(b"\0"), True
+                    continue
+                if padded:
+                    raise StorageError(
+                        "damaged gzip data: after its end there are bytes that are not zero; write the object"
+                        " again"
+                    )
                 member = library.decompressobj(_GZIP)
             try:
                 data = member.decompress(rest, MiB)
@@ -218,7 +228,7 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
             if data:
                 yield data
             if member.eof:
-                rest, member = member.unused_data, None
+                rest, member, ended = member.unused_data, None, True
             else:
                 rest = member.unconsumed_tail
     if member is not None:

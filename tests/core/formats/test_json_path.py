@@ -254,6 +254,11 @@ def test_the_same_keys_elsewhere_are_others(data):
         assert dispatch.rows == len(inside(data, ["data", "items"]))
 
 
+def test_bytes_around_the_array_that_are_not_utf_8_are_kept():
+    data = b'{"x": "\xff", "a": [1, 2], "y": "\xfe"}'
+    assert Dispatch(FORMAT, BytesSource(data), options={"records_path": "a"}).output() == data
+
+
 @pytest.mark.parametrize("path", ["items[0]", "a || b", 5, {"a": 1}, "a..b"])
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(ConfigError):

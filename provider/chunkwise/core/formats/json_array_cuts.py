@@ -54,7 +54,7 @@ def assumed_cut(source: ByteSource, extent: int, details: Mapping[str, Any], nea
     :return: ``extent`` where there is no such place, or none near enough.
     """
     shape = _shape(details)
-    opens = details.get("opens", 0)
+    opens: int = details.get("opens", 0)
     around = len(details.get("path", ()))
     start = max(opens, near - _BACK)
     data, end, window = b"", start, WINDOW

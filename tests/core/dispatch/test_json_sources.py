@@ -63,9 +63,13 @@ def test_a_document_is_compressed_and_decompressed(s3, source, compression):
         assert reader.read() == data
 
 
-def test_what_looks_like_records_after_the_array_is_none(s3):
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_looks_like_records_after_the_array_is_none(s3, beside):
     """The cuts that were assumed there are mended, and only then is anything published."""
-    data = document(after=f', "more": {json.dumps(RECORDS * 20)}')
+    more = f', "more": {json.dumps(RECORDS * 20)}'
+    data = document(after=more)
+    if beside:
+        data = document().replace(b"]}}\n", b"]" + more.encode() + b"}}\n")
     s3.put("f.json", data)
     job = Job(s3, "f.json", options=PATH, chunk_bytes=20 * KiB)
     job.plan()

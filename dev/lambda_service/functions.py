@@ -76,6 +76,7 @@ class Function:
         self._require(
             0 < self.maximum_event_age <= MAX_EVENT_AGE, "maximum_event_age", "above 0, at most 21600"
         )
+        self._require(self.cwd is None or Path(self.cwd).is_dir(), "cwd", "a folder that is there")
         self._require(VERSION.fullmatch(self.version), "version", "a positive number")
         self._require(
             self.on_failure is None or self.on_failure.startswith(("http://", "https://", "s3://")),

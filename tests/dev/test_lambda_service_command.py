@@ -86,6 +86,20 @@ def test_no_environment_outlives_the_service(started: Start, how: signal.Signals
     assert gone(answer["pid"])
 
 
+def test_a_handler_at_work_does_not_outlive_a_killed_service(started: Start, tmp_path: Path) -> None:
+    process, endpoint = started()
+    client = client_of(endpoint)
+    started_file = tmp_path / "started"
+    event = {"do": "wait_for_file", "path": str(tmp_path / "never"), "started": str(started_file)}
+    client.invoke(FunctionName="f", InvocationType="Event", Payload=json.dumps(event).encode())
+    while not started_file.exists():
+        time.sleep(0.01)
+    (environment,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    assert gone(environment.pid)
+
+
 def test_it_is_controlled_over_http(started: Start, tmp_path: Path) -> None:
     _, endpoint = started()
     client = client_of(endpoint)
@@ -142,6 +156,7 @@ def test_relative_folders_are_those_beside_the_file(tmp_path: Path) -> None:
         ({"aliases": {"live": "7"}}, "aliases must be"),
         ({"name": "a b"}, "name must be"),
         ({"handler": "nodot"}, "handler must be"),
+        ({"cwd": "no/such/folder"}, "cwd must be a folder"),
         ({"nothing": 1}, "unknown settings: nothing"),
     ],
 )

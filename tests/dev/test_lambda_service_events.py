@@ -67,7 +67,7 @@ def test_events_of_one_function_do_not_starve_another(tmp_path: Path) -> None:
         service.wait_idle()
         assert service.counters("b")["invocations"] == 2
         finished = [report.function for report in service.reports()][1:]
-    assert finished.index("b") < len(finished) - 1
+    assert finished.index("b") <= 3  # it began when the first of the other six had ended
 
 
 def test_a_failed_event_is_tried_again_with_the_same_request_id(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     if what == "sleep":
         time.sleep(event["seconds"])
     elif what == "wait_for_file":
+        if "started" in event:
+            Path(event["started"]).touch()
         while not Path(event["path"]).exists():
             time.sleep(0.01)
     elif what == "exit":

@@ -266,6 +266,7 @@ def ordinals(data: bytes) -> list[int | None]:
     return [thrift.get(thrift.Reader(g, 0, "").struct(), metadata.Group.ORDINAL) for g in footer.groups]
 
 
+@pytest.mark.long
 def test_more_row_groups_than_can_be_numbered_have_no_numbers(tmp_path):
     """An ordinal is an i16, and may be missing: nobody minds."""
     out = io.BytesIO()

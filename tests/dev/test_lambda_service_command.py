@@ -19,6 +19,7 @@ import requests
 
 from dev.lambda_service import ConfigError, Function, load_functions
 from dev.lambda_service.__main__ import main
+from dev.lambda_service.memory import PREFIX, MemoryLimits
 from dev.processes import REPOSITORY
 
 SUPPORT = str(REPOSITORY / "tests" / "support")
@@ -34,12 +35,13 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def started(config: Path) -> Iterator[Start]:
+def started(config: Path, tmp_path: Path) -> Iterator[Start]:
     """Start the command; the process and its endpoint."""
     processes: list[subprocess.Popen[str]] = []
 
     def start() -> tuple[subprocess.Popen[str], str]:
         command = [sys.executable, "-m", "dev.lambda_service", f"--config={config}", "--port=0"]
+        command.append(f"--logs={tmp_path / 'logs'}")
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
@@ -54,6 +56,7 @@ def started(config: Path) -> Iterator[Start]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+    MemoryLimits().close()  # the next service removes the cgroups of one that was killed
 
 
 def client_of(endpoint: str) -> Any:
@@ -98,6 +101,10 @@ def test_a_handler_at_work_does_not_outlive_a_killed_service(started: Start, tmp
     process.kill()
     process.wait()
     assert gone(environment.pid)
+    limits = MemoryLimits()
+    if limits.folder is not None:
+        assert list(limits.folder.parent.glob(f"{PREFIX}{process.pid}-*")) == []
+    limits.close()
 
 
 def test_it_is_controlled_over_http(started: Start, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def cloud(moto_s3: str) -> Iterator[Cloud]:
         function("processor", max_retry_attempts=2, duplicate_every=3),
         function("short", timeout_seconds=2.0),
         function("small", memory_mb=192),
+        function("durable", durable=True),
         function(
             "dispatcher",
             "chunkwise.aws_lambda.dispatcher.handler",
@@ -205,6 +206,33 @@ def test_a_kill_in_the_middle_is_made_up_for_by_the_next_attempt(cloud: Cloud):
     assert cloud.s3.has(mark), "nobody could take it away"
     kind, answer = cloud.call("processor", {"manifest": manifest(staging), "attempt": "b"})
     assert (kind, answer["state"], answer["rows_out"]) == (None, "done", 500)
+
+
+def test_a_durable_execution_outlives_the_death_of_its_invocation(cloud: Cloud):
+    """Lambda runs it again, and the handler goes on although its attempt is marked as begun."""
+    staging = slow(cloud, "durable/people.jsonl", seconds=0.03)
+    client = cloud.service.client()
+    arguments = {
+        "FunctionName": "durable",
+        "Qualifier": "live",
+        "InvocationType": "Event",
+        "DurableExecutionName": "people-0000-try1",
+        "Payload": json.dumps({"manifest": manifest(staging), "attempt": "try1-1"}).encode(),
+    }
+    execution = client.invoke(**arguments)["DurableExecutionArn"]
+    assert client.invoke(**arguments)["DurableExecutionArn"] == execution, "the same one, not a second one"
+    mark = staging.started_key(0, "try1-1")
+    cloud.service.wait_until(lambda: cloud.s3.has(mark))
+    (running,) = cloud.service.running("durable")
+    cloud.service.kill_environment(running.request_id)
+    cloud.service.wait_until(
+        lambda: client.get_durable_execution(DurableExecutionArn=execution)["Status"] != "RUNNING", timeout=60
+    )
+    found = client.get_durable_execution(DurableExecutionArn=execution)
+    assert found["Status"] == "SUCCEEDED"
+    assert json.loads(found["Result"])["rows_out"] == 500
+    record, _ = staging.done_of(0) or pytest.fail("there is no done record")
+    assert record.attempt.startswith("try1-1-")
 
 
 def test_the_lines_of_the_runtime_are_json_too(cloud: Cloud):

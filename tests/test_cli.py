@@ -140,7 +140,7 @@ def test_a_second_plan_goes_on_and_another_one_names_what_differs(cli: Cli, s3: 
     first = cli.plan()
     assert cli.plan()["dispatch"] == first["dispatch"]
     cli("plan", cli.uri, cli.target, *SIZES[2:], "--chunk-bytes", "999", code=1)
-    assert "chunk_bytes" in cli.err
+    assert "it differs in chunk_bytes; finish it as it was, or restart it (--on-existing restart)" in cli.err
     assert cli.plan("--on-existing", "restart")["dispatch"] != first["dispatch"]
     cli("plan", cli.uri, cli.target, *SIZES, "--on-existing", "fail", code=1)
     assert "DispatchExists" in cli.err
@@ -195,8 +195,40 @@ def test_a_secret_that_is_missing_is_named(cli: Cli, s3: S3, arguments: tuple[st
     source(s3)
     s3.put("mapping.json", json.dumps(MAPPING).encode())
     cli("plan", cli.uri, cli.target, *SIZES, "--protector", json.dumps(HMAC))
-    cli("process", cli.uri, *arguments, code=2 if arguments else 1)
+    cli("process", cli.uri, *arguments, code=2)
     assert "key" in cli.err
+
+
+@pytest.mark.parametrize("which", [(), ("--chunk", "0")])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "give it by --secret-env key=VARIABLE or --secret-file key=FILE"),
+        (("--secret-env", "key=THE_KEY"), "it is the value of variable THE_KEY"),
+        (("--secret-file", "key={path}"), "it is the content of {path}"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_looked_for_before_the_first_chunk(
+    cli: Cli,
+    s3: S3,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    which: tuple[str, ...],
+    arguments: tuple[str, ...],
+    says: str,
+) -> None:
+    source(s3)
+    s3.put("mapping.json", json.dumps(MAPPING).encode())
+    monkeypatch.setenv("THE_KEY", "too short")
+    (tmp_path / "key").write_text("too short")
+    cli("plan", cli.uri, cli.target, *SIZES, "--protector", json.dumps(HMAC))
+    before = s3.keys()
+    cli("process", cli.uri, *which, *(word.format(path=tmp_path / "key") for word in arguments), code=2)
+    assert says.format(path=tmp_path / "key") in cli.err
+    assert "'key'" in cli.err
+    assert "too short" not in cli.err
+    assert ("at least 32" in cli.err) is bool(arguments)
+    assert s3.keys() == before
 
 
 def test_a_secret_can_not_be_given_by_its_value() -> None:
@@ -373,8 +405,17 @@ def test_what_may_pass_has_an_exit_code_of_its_own(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (
+            ("plan", "s3://{bucket}/in/people.jsonl", "s3://{bucket}/in/people.jsonl", "--on-exists", "fail"),
+            1,
+            "and --on-exists is 'fail'",
+        ),
         (("status", "s3://{bucket}/in/nothing.csv"), 1, "DispatchNotFound"),
-        (("plan", "s3://{bucket}/in/nothing.csv", "s3://{bucket}/out"), 1, "SourceChanged"),
+        (
+            ("plan", "s3://{bucket}/in/nothing.csv", "s3://{bucket}/out"),
+            1,
+            "SourceNotFound: there is no object s3://",
+        ),
         (
             ("plan", "s3://{bucket}/in/people.jsonl", "s3://{bucket}/out", "--mapping", "/nonexistent"),
             2,

@@ -14,7 +14,7 @@ from airflow.sdk import Asset, AssetAlias
 from chunkwise._aws import AwsBaseHook
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.pages.model import ApiSource
-from chunkwise.core.errors import ChunkwiseError, ConfigError
+from chunkwise.core.errors import ChunkwiseError, ConfigError, SecretRejected
 from chunkwise.hooks.http import PagedApiHook
 
 #: AWS Lambda quotas: a synchronous call may take 900 seconds. No retries in the client, which would run the
@@ -30,9 +30,10 @@ _LAMBDA_CONFIG: Final = {
 
 
 @contextmanager
-def permanent_fails_at_once() -> Iterator[None]:
+def permanent_fails_at_once(secret_conn_ids: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn an error that another try cannot mend into Airflow's "fail without a retry".
 
+    :param secret_conn_ids: of the task: an error about a secret names the connection that has it.
     :raises AirflowFailException: nothing would change if it were tried again.
     :raises ChunkwiseError: it may pass if it is tried again.
     """
@@ -41,7 +42,15 @@ def permanent_fails_at_once() -> Iterator[None]:
     except ChunkwiseError as error:
         if error.transient:
             raise
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        place = ""
+        if isinstance(error, SecretRejected):
+            conn_id = (secret_conn_ids or {}).get(error.secret)
+            place = (
+                f"; secret_conn_ids names no connection for {error.secret!r}"
+                if conn_id is None
+                else f"; it is the password of connection {conn_id!r}"
+            )
+        raise AirflowFailException(f"{type(error).__name__}: {error}{place}") from error
 
 
 def passwords(conn_ids: Mapping[str, str] | None) -> dict[str, str]:

@@ -31,7 +31,7 @@ from chunkwise.core.dispatch.merge import merge_parts
 from chunkwise.core.dispatch.model import Done, MergeReceipt, Plan
 from chunkwise.core.dispatch.places import source_of, staging_of, target_of
 from chunkwise.core.dispatch.plan import plan_dispatch
-from chunkwise.core.dispatch.process import process_chunk, process_group
+from chunkwise.core.dispatch.process import check_protector, process_chunk, process_group
 from chunkwise.core.dispatch.resume import resume
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
@@ -69,10 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell("chunkwise: ended; what is done is kept")
             return INTERRUPTED
         except ConfigError as error:
-            _tell(f"chunkwise: {worded(error)}")
+            _tell(f"chunkwise: {worded(error, given)}")
             return WRONG
         except ChunkwiseError as error:
-            _tell(f"chunkwise: {type(error).__name__}: {worded(error)}")
+            _tell(f"chunkwise: {type(error).__name__}: {worded(error, given)}")
             return AGAIN if error.transient else FAILED
         except BrokenPipeError:
             # who reads our output has seen enough; nothing more may be written at the interpreter's end
@@ -154,6 +154,7 @@ def _process(call: _Call) -> int:
     }
     if given.chunk:
         _check_numbers("chunk", given.chunk, plan.chunks)
+        check_protector(plan, options["secrets"], options["lambda_client"])
         done = [process_chunk(call.client, staging, chunk, **options) for chunk in given.chunk]
         found: dict[str, Any] = {
             "chunks": len(done),

@@ -57,6 +57,17 @@ class SecretUnavailable(ChunkwiseError):
         self.transient = transient
 
 
+class SecretRejected(ConfigError):
+    """A secret is missing, or is not of the form that it must have; names it, never its value.
+
+    :param secret: its name.
+    """
+
+    def __init__(self, message: str, *, secret: str) -> None:
+        super().__init__(message)
+        self.secret = secret
+
+
 # --- paging: the API --------------------------------------------------------------------------------------
 
 
@@ -249,6 +260,10 @@ class ObjectExists(StorageError):
 
 class SourceChanged(StorageError):
     """A pinned object is gone, or is no longer the one that was pinned."""
+
+
+class SourceNotFound(SourceChanged):
+    """There is no object of this key, or no such version of it."""
 
 
 class ReadFailed(StorageError):

@@ -10,17 +10,19 @@ from chunkwise.core.dispatch.plan import load_mapping, plan_dispatch
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import (
+    ChunkFailed,
     ConfigError,
     DispatchDiffers,
     DispatchExists,
     MappingError,
     ProofFailed,
-    SourceChanged,
+    SecretRejected,
+    SourceNotFound,
     UnsupportedSource,
 )
 from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.units import KiB
-from tests.core.dispatch.driver import Job
+from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
 
 LINES = b"".join(b'{"n":%d,"text":"%s"}\n' % (n, b"x" * 50) for n in range(1000))
 
@@ -127,8 +129,74 @@ def test_of_many_planners_at_once_one_writes_the_plan(s3):
 
 
 def test_a_missing_source_is_named(s3):
-    with pytest.raises(SourceChanged, match=rf"s3://{s3.bucket}/none.jsonl"):
+    with pytest.raises(SourceNotFound, match=rf"^there is no object s3://{s3.bucket}/none.jsonl$"):
         Job(s3, "none.jsonl").plan()
+
+
+def test_a_source_that_is_removed_after_the_plan_is_named_by_what_processes_it(s3):
+    s3.put("data.jsonl", LINES)
+    job = Job(s3, "data.jsonl")
+    job.plan()
+    s3.client.delete_object(Bucket=s3.bucket, Key="data.jsonl")
+    with pytest.raises(ChunkFailed, match=rf"s3://{s3.bucket}/data.jsonl.* is gone since it was pinned"):
+        job.process()
+
+
+OWN = "tests.core.protect.own_protectors."
+
+
+@pytest.mark.parametrize(
+    ("protector", "says"),
+    [
+        ({"name": "nowhere.at_all.Class"}, "'nowhere.at_all' cannot be imported"),
+        ({"name": OWN + "Missing"}, "has no 'Missing'"),
+        ({"name": OWN + "Nothing"}, "is not a class with a method protect"),
+        ({"name": OWN + "Reverse", "options": {"marks": 1}}, "does not take these options"),
+        ({"name": OWN + "Careful", "secret": "key"}, "does not take these options"),
+    ],
+)
+def test_a_protector_that_no_processor_could_make_is_refused_by_the_plan(s3, protector, says):
+    s3.put("data.jsonl", b'{"id": "1", "name": "x", "note": ""}\n')
+    job = Job(s3, "data.jsonl", mapping=MAPPING, protector=ProtectorSpec(**protector))
+    with pytest.raises(ConfigError, match=f"{says}.*imported_by='processors'"):
+        job.plan()
+    assert s3.keys() == ["data.jsonl"]
+
+
+def test_a_protector_that_only_processors_can_import_is_not_looked_for(s3):
+    s3.put("data.jsonl", b'{"id": "1", "name": "x", "note": ""}\n')
+    spec = ProtectorSpec(name="nowhere.at_all.Class", imported_by="processors")
+    job = Job(s3, "data.jsonl", mapping=MAPPING, protector=spec)
+    job.plan()
+    with pytest.raises(ConfigError, match=r"'nowhere\.at_all' cannot be imported"):
+        job.process()
+
+
+def test_a_plan_makes_nothing_of_a_class_of_ones_own(s3):
+    s3.put("data.jsonl", b'{"id": "1", "name": "x", "note": ""}\n')
+    spec = ProtectorSpec(name=OWN + "Broken", secret="key")
+    Job(s3, "data.jsonl", mapping=MAPPING, protector=spec).plan()
+
+
+@pytest.mark.parametrize(
+    ("secrets", "says"),
+    [({}, "needs the secret 'key'"), ({"key": "too short"}, "'key'.* give at least 32 random ones")],
+)
+def test_a_secret_that_cannot_be_used_fails_before_the_first_chunk(s3, secrets, says):
+    s3.put("data.jsonl", b'{"id": "1", "name": "x", "note": ""}\n' * 50)
+    job = Job(s3, "data.jsonl", chunk_bytes=200, mapping=MAPPING, protector=HMAC)
+    job.secrets = secrets
+    job.plan()
+    before = s3.keys()
+    with pytest.raises(SecretRejected, match=says) as caught:
+        job.process()
+    assert caught.value.transient is False
+    assert "too short" not in str(caught.value)
+    assert s3.keys() == before
+    job.secrets = SECRETS
+    job.process()
+    job.secrets = {}
+    job.process()  # nothing is left to protect
 
 
 def test_a_suffix_that_says_nothing_needs_a_format(s3):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunkwise.core.errors import ConfigError, ReadFailed, SourceChanged
+from chunkwise.core.errors import ConfigError, ReadFailed, SourceChanged, SourceNotFound
 from chunkwise.core.storage import ObjectRef, Retries, S3Source, pin
 from chunkwise.core.units import KiB, MiB
 from tests.core.storage.bodies import Bodies, announce_less, cut, fail, header
@@ -63,7 +63,7 @@ def test_a_pin_says_all_that_tells_an_object_from_a_later_one(s3):
 
 
 def test_what_is_not_there_cannot_be_pinned(s3):
-    with pytest.raises(SourceChanged, match=rf"s3://{s3.bucket}/key does not exist$"):
+    with pytest.raises(SourceNotFound, match=rf"^there is no object s3://{s3.bucket}/key$"):
         pin(s3.client, s3.bucket, "key")
 
 
@@ -83,6 +83,23 @@ def test_an_object_that_s3_does_not_show_is_an_error(s3, faults, status, transie
     with pytest.raises(ReadFailed, match=rf"key could not be looked at: .*HTTP {status}") as caught:
         pin(faults.client, s3.bucket, "key")
     assert caught.value.transient is transient
+
+
+@pytest.mark.parametrize(
+    ("status", "version_id", "says"),
+    [
+        (403, None, "without s3:ListBucket on the bucket S3 answers 403 for both"),
+        (403, "v1", "without s3:ListBucket on the bucket S3 answers 403 for both"),
+        (400, "v1", "to a text that is no version id"),
+    ],
+)
+def test_what_s3_does_not_say_is_said(s3, faults, status, version_id, says):
+    """The answer to a HeadObject has no body, so neither does its refusal say why."""
+    s3.put("key", b"data")
+    faults.fail("HeadObject", status=status, times=FOREVER)
+    with pytest.raises(ReadFailed, match=says) as caught:
+        pin(faults.client, s3.bucket, "key", version_id=version_id)
+    assert caught.value.transient is False
 
 
 def put_in_parts(server, kind):
@@ -143,12 +160,12 @@ def test_a_pin_holds_the_version_while_others_write(s3):
     assert pin(s3.client, s3.bucket, "key", version_id=source.ref.version_id) == source.ref
     s3.client.delete_object(Bucket=s3.bucket, Key="key")
     assert b"".join(source.stream(0, 5)) == b"first"
-    with pytest.raises(SourceChanged, match="does not exist"):
+    with pytest.raises(SourceNotFound, match="there is no object"):
         pin(s3.client, s3.bucket, "key")
     s3.client.delete_object(Bucket=s3.bucket, Key="key", VersionId=source.ref.version_id)
-    with pytest.raises(SourceChanged, match="is gone since it was pinned"):
+    with pytest.raises(SourceNotFound, match="is gone since it was pinned"):
         source.read(0, 5)
-    with pytest.raises(SourceChanged, match=f"does not exist in version {source.ref.version_id}"):
+    with pytest.raises(SourceNotFound, match=f"there is no object .*/key in version {source.ref.version_id}"):
         pin(s3.client, s3.bucket, "key", version_id=source.ref.version_id)
 
 

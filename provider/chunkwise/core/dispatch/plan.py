@@ -34,7 +34,7 @@ from chunkwise.core.errors import (
 from chunkwise.core.formats.model import Boundary, Format, Layout
 from chunkwise.core.formats.registry import by_suffix, decompressed, format_named
 from chunkwise.core.protect.mapping import Mapping, candidates, check_columns, parse_mapping
-from chunkwise.core.protect.protector import check_operations
+from chunkwise.core.protect.protector import check_class, check_operations
 from chunkwise.core.storage import abort_below, objects
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.source import ObjectRef, pin
@@ -288,7 +288,7 @@ def resume_plan(staging: Staging, fingerprint: dict[str, str]) -> Planned:
         raise DispatchDiffers(
             f"the dispatch in {staging.uri} is another one: it differs in {', '.join(differing)}; finish it"
             " as it was, or restart it (on_existing='restart')"
-        )
+        ).naming("on_existing")
     seen = seen_at(staging.client, plan.config)
     if seen != plan.seen and plan.config.target.on_exists == "replace":
         # whoever plans again looks again at what is replaced
@@ -316,12 +316,15 @@ def _make(
         raise UnsupportedSource(f"{ref.uri}: {format_.name} inside {compression} cannot be read in parts")
     seen = seen_at(client, config)
     if seen is not None and config.target.on_exists == "fail":
-        raise ObjectExists(f"{config.target.uri} exists already, and on_exists is 'fail'; nothing was read")
+        raise ObjectExists(
+            f"{config.target.uri} exists already, and on_exists is 'fail'; nothing was read"
+        ).naming("on_exists")
     source, raw = open_source(client, ref, compression)
     layout = format_.inspect(source, config.options)
     if config.mapping is not None:
         if config.protector is not None:
             check_operations(config.protector, config.mapping)
+            check_class(config.protector)
         _check_mapping(config.mapping, layout, format_, ref.uri)
     output = _output(config, layout, format_, compression)
     protected = tuple(config.mapping.columns) if config.mapping is not None else ()

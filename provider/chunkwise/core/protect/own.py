@@ -75,13 +75,8 @@ def load(path: str, options: Mapping[str, Any], secret: str | None) -> OwnProtec
     :raises ConfigError: there is no such class, it has no ``protect(task, values)``, does not take these
         arguments, or cannot be made.
     """
-    kind = _class(path)
+    kind = check(path, options, with_secret=secret is not None)
     arguments = {**options, **({} if secret is None else {"secret": secret})}
-    signature = _signature(kind, path)
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"protector {path!r} does not take these options: {error}") from None
     failed = None
     try:
         own = kind(**arguments)
@@ -93,6 +88,23 @@ def load(path: str, options: Mapping[str, Any], secret: str | None) -> OwnProtec
         # outside the except block: a chained exception could show the secret
         raise ConfigError(f"protector {path!r} could not be made: it raised {failed}")
     return OwnProtector(own, path)
+
+
+def check(path: str, options: Mapping[str, Any], *, with_secret: bool) -> type[Any]:
+    """Import a user's class; nothing is made of it.
+
+    :param path: see :func:`load`, as for the options.
+    :param with_secret: whether it will get a secret.
+    :raises ConfigError: there is no such class, it has no ``protect(task, values)``, or does not take these
+        arguments.
+    """
+    kind = _class(path)
+    signature = _signature(kind, path)
+    try:
+        signature.bind(**options, **({"secret": ""} if with_secret else {}))
+    except TypeError as error:
+        raise ConfigError(f"protector {path!r} does not take these options: {error}") from None
+    return kind
 
 
 def _class(path: str) -> type[Any]:

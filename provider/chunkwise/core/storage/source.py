@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from chunkwise.core.errors import ConfigError, ReadFailed, SourceChanged
+from chunkwise.core.errors import ConfigError, ReadFailed, SourceChanged, SourceNotFound
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, code_of, is_passing, reason, status_of
 from chunkwise.core.storage.retries import Retries
@@ -66,8 +66,9 @@ def pin(
     :param version_id: a certain version; default: the latest.
     :param extra_args: more arguments as for ``put_object``, e.g. ``SSECustomerKey``; those that HeadObject
         knows are sent.
-    :raises SourceChanged: there is no such object, or no such version.
-    :raises ReadFailed: S3 does not say.
+    :raises SourceNotFound: there is no such object, or no such version.
+    :raises ReadFailed: S3 does not say. A caller without ``s3:ListBucket`` gets 403 for what is missing, too
+        (HeadObject API reference).
     """
     uri = f"s3://{bucket}/{key}"
     arguments: dict[str, Any] = {
@@ -87,9 +88,10 @@ def pin(
     except CALL_ERRORS as error:
         version = "" if version_id is None else f" in version {version_id}"
         if status_of(error) in (404, 405):  # 405: the version is a delete marker
-            raise SourceChanged(f"{uri} does not exist{version}") from error
+            raise SourceNotFound(f"there is no object {uri}{version}") from error
         raise ReadFailed(
-            f"{uri}{version} could not be looked at: {reason(error)}", transient=is_passing(error)
+            f"{uri}{version} could not be looked at: {reason(error)}{_hint(error, version_id)}",
+            transient=is_passing(error),
         ) from error
     found = head.get("VersionId")
     return ObjectRef(
@@ -102,6 +104,19 @@ def pin(
         version_id=version_id or (None if found == "null" else found),
         crc32=_whole_crc32(head),
     )
+
+
+def _hint(error: Exception, version_id: str | None) -> str:
+    """What a refusal may mean, which S3 does not say: the answer to a HeadObject has no body."""
+    status = status_of(error)
+    if status == 403:
+        return (
+            "; reading it is not allowed, or there is no such object: without s3:ListBucket on the bucket S3"
+            " answers 403 for both"
+        )
+    if status == 400 and version_id is not None:
+        return "; S3 answers 400 to a text that is no version id"
+    return ""
 
 
 def _whole_crc32(head: Mapping[str, Any]) -> str | None:
@@ -297,7 +312,7 @@ class S3Source:
         """Return if the range may be asked for again."""
         status = status_of(error)
         if status in (404, 405):
-            raise SourceChanged(f"{self.name} is gone since it was pinned: {reason(error)}") from error
+            raise SourceNotFound(f"{self.name} is gone since it was pinned: {reason(error)}") from error
         if status in (412, 416):
             self._look(error)
         if not is_passing(error):

@@ -89,7 +89,7 @@ class MergePartsOperator(StagedOperator):
         :raises AirflowFailException: nothing would change if it were tried again.
         :raises ChunkwiseError: it may pass if it is tried again.
         """
-        with permanent_fails_at_once():
+        with permanent_fails_at_once(self.secret_conn_ids):
             staging = self.staging()
             plan = staging.find()
             if plan is not None:

@@ -132,7 +132,7 @@ class ProcessChunksOperator(StagedOperator):
         :raises AirflowFailException: chunks failed, and would fail again.
         :raises ChunkwiseError: it may pass if it is tried again.
         """
-        with permanent_fails_at_once():
+        with permanent_fails_at_once(self.secret_conn_ids):
             check_choices(self, compute=Compute)
             staging = self.staging()
             plan = staging.load()

@@ -391,8 +391,10 @@ def test_a_secret_is_in_nothing_that_stays(
     assert b"person" not in s3.get("out/people.jsonl")
 
 
-@pytest.mark.parametrize("connection", [None, {"conn_type": "generic"}])
-def test_a_secret_that_is_missing_fails_the_task_before_anything_is_read(
+@pytest.mark.parametrize(
+    "connection", [None, {"conn_type": "generic"}, {"conn_type": "generic", "password": "too short"}]
+)
+def test_a_secret_that_cannot_be_used_fails_the_task_before_the_first_chunk(
     run_dag: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, connection: Any
 ) -> None:
     source(s3)
@@ -403,7 +405,7 @@ def test_a_secret_that_is_missing_fails_the_task_before_anything_is_read(
         secrets = {"key": "tokens"}
     ran = process(run_dag, staging, secret_conn_ids=secrets, retries=2, retry_delay=NOW)
     assert (ran.states["process"], ran.tries["process"]) == ("failed", 1)
-    assert [key for key in list(s3.keys()) if "/parts/" in key] == []
+    assert [key for key in list(s3.keys()) if "/parts/" in key or "/done/" in key] == []
 
 
 def planned_protected(run_dag: Run, s3: S3) -> Staging:

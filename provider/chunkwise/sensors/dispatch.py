@@ -169,5 +169,6 @@ def _failure(staging: Staging, board: Board) -> ChunkFailed:
     counts = board.counts
     return ChunkFailed(
         f"{counts.failed} of {counts.total} chunks in {staging.uri} failed and {counts.lost} are lost;"
-        f" {'; '.join(reasons)}. Clear the tasks that process them, or resume the dispatch"
+        f" {'; '.join(reasons)}. Mend the cause, and clear the tasks that process them, or resume the"
+        " dispatch; where the source or the config must change for that, restart it"
     )

@@ -138,8 +138,24 @@ def test_a_source_that_is_removed_after_the_plan_is_named_by_what_processes_it(s
     job = Job(s3, "data.jsonl")
     job.plan()
     s3.client.delete_object(Bucket=s3.bucket, Key="data.jsonl")
-    with pytest.raises(ChunkFailed, match=rf"s3://{s3.bucket}/data.jsonl.* is gone since it was pinned"):
+    with pytest.raises(ChunkFailed, match=r"/data.jsonl is gone since it was pinned.*Put the same object"):
         job.process()
+    s3.put("data.jsonl", LINES)
+    job.process()
+    job.merge()
+    assert job.output == LINES
+
+
+def test_a_source_that_was_overwritten_needs_a_restart_and_says_so(s3):
+    s3.put("data.jsonl", LINES)
+    job = Job(s3, "data.jsonl")
+    job.plan()
+    s3.put("data.jsonl", LINES[: len(LINES) // 2])
+    with pytest.raises(ChunkFailed, match=r"was overwritten .*Restart, to process what stands there now"):
+        job.process()
+    with pytest.raises(DispatchDiffers, match=r"source.etag.*restart"):
+        job.plan("resume")
+    job.plan("restart")
 
 
 OWN = "tests.core.protect.own_protectors."

@@ -34,6 +34,8 @@ from chunkwise.core.errors import (
     ObjectChanged,
     ObjectExists,
     RowInvalid,
+    SourceChanged,
+    SourceNotFound,
 )
 from chunkwise.core.protect.protector import build
 
@@ -348,8 +350,7 @@ def _failed(staging: Staging, manifest: Manifest, attempt: str, mark: str, error
     transient = error.transient if isinstance(error, ChunkwiseError) else True
     # a foreign text may quote data; formats that know the name of the source say it themselves
     message = str(error).removeprefix(f"{manifest.source.uri}: ") if ours else type(error).__name__
-    if isinstance(error, RowInvalid) and manifest.config.rejects is None:
-        message += ". Mend the source, or let bad rows be put aside (rejects), and restart"
+    message += _way_out(error, manifest)
     record = Failed(
         dispatch=manifest.dispatch,
         chunk=manifest.chunk,
@@ -367,6 +368,17 @@ def _failed(staging: Staging, manifest: Manifest, attempt: str, mark: str, error
         log.warning("the failure of chunk %d could not be kept: %s", manifest.chunk, type(second).__name__)
     kind = Doubtful if doubtful else ChunkFailed
     return kind(f"chunk {manifest.chunk} of {manifest.source.uri}: {message}", transient=transient)
+
+
+def _way_out(error: Exception, manifest: Manifest) -> str:
+    """What no further attempt can do, and a restart can."""
+    if isinstance(error, RowInvalid) and manifest.config.rejects is None:
+        return ". Mend the source, or let bad rows be put aside (rejects), and restart"
+    if isinstance(error, SourceNotFound):
+        return ". Put the same object back and resume, or restart with another one"
+    if isinstance(error, SourceChanged):
+        return ". Restart, to process what stands there now"
+    return ""
 
 
 def _now() -> str:

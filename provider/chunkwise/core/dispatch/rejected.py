@@ -69,7 +69,7 @@ class RejectedRows:
             if limit is not None and self.count > limit:
                 raise QuarantineLimitExceeded(
                     f"chunk {self._chunk} alone has more than {limit} bad rows, the last one: {row.reason};"
-                    " mend the source, or raise max_records"
+                    " mend the source, or raise max_records, and restart"
                 )
             if self._writer is None:
                 self._writer = S3Writer(
@@ -97,10 +97,10 @@ def check_limits(limits: Rejects | None, rejected: int, rows: int) -> None:
     if limits.max_records is not None and rejected > limits.max_records:
         raise QuarantineLimitExceeded(
             f"{rejected} rows were rejected, more than max_records={limits.max_records};"
-            " nothing was published"
+            " nothing was published. Mend the source, or raise the limit, and restart"
         )
     if limits.max_share is not None and rejected > limits.max_share * rows:
         raise QuarantineLimitExceeded(
             f"{rejected} of {rows} rows were rejected, more than {limits.max_share:.2%};"
-            " nothing was published"
+            " nothing was published. Mend the source, or raise the limit, and restart"
         )

@@ -11,6 +11,8 @@ import boto3
 import pytest
 from airflow.sdk import Asset
 
+from chunkwise.core.dispatch.pages.model import ApiSource
+from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ConfigError
 from chunkwise.edge import connect
 from chunkwise.operators.dispatch import PlanPagesOperator
@@ -183,6 +185,27 @@ def test_a_plan_that_was_changed_does_not_get_the_credentials(
         connect(source)
     monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps({"conn_type": "http"}))
     connect(source).close()
+
+
+def test_a_connection_with_nothing_but_a_host_is_not_needed(
+    run_dag: Run, s3: S3, sample_api: Callable[..., SampleApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its URL is in the plan: a function needs no secret for it."""
+    server = sample_api(records=30)
+    monkeypatch.setenv("AIRFLOW_CONN_API", json.dumps({"conn_type": "http", "host": server.url}))
+    with dag() as it:
+        PlanPagesOperator(
+            task_id="plan",
+            http_conn_id="api",
+            endpoint="v1/variants/by-offset",
+            paginator=OFFSET,
+            records_path="data",
+            target_key=f"s3://{s3.bucket}/out.jsonl.gz",
+        )
+    assert run_dag(it).state == "success"
+    plan = Staging.beside(s3.client, s3.bucket, "out.jsonl.gz").load()
+    assert isinstance(plan.source, ApiSource)
+    assert (plan.source.connection, plan.chunks) == (None, 3)
 
 
 def test_the_arguments_that_templates_fill_in() -> None:

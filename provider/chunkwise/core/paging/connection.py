@@ -35,11 +35,13 @@ class ApiConnection:
     :param session: with credentials, headers, certificates and proxies; close it after use.
     :param base_url: scheme, host, port and path that endpoints are relative to; ``""`` without a host.
     :param timeout: seconds that the connection allows, ``None`` if it does not say.
+    :param bare: whether the connection has nothing but a host: who knows the URL needs no more.
     """
 
     session: requests.Session
     base_url: str
     timeout: float | None = None
+    bare: bool = False
 
     def url(self, endpoint: str) -> str:
         """The URL of an endpoint: a path below the base URL, or an absolute URL of the same origin.
@@ -158,7 +160,8 @@ class _Opening:
         except BaseException:
             session.close()
             raise
-        return ApiConnection(session=session, base_url=base_url, timeout=timeout)
+        bare = not (self.connection.login or self.connection.password or extra)
+        return ApiConnection(session=session, base_url=base_url, timeout=timeout, bare=bare)
 
     def _base_url(self) -> str:
         connection = self.connection

@@ -65,8 +65,9 @@ class PlanPagesOperator(StagedOperator):
 
     **Secrets.** The plan holds the name of the connection, never what is in it. In a worker it is looked up
     in Airflow; a function finds a secret of that name by its ``CHUNKWISE_SECRETS``, which is the JSON of the
-    connection (``{"host": "https://api.example.com", "extra": {"token": "..."}}``). Query parameters and
-    headers that are given here stand in the plan, as text, until the dispatch is finished.
+    connection (``{"host": "https://api.example.com", "extra": {"token": "..."}}``). A connection with nothing
+    but a host is not needed. Query parameters and headers that are given here stand in the plan, as text,
+    until the dispatch is finished.
 
     **Again.** A second run goes on with the dispatch that it finds if it is of the same job. Stamps are part
     of the job: a cleared run has another ``ingest_ts``, and starts again.
@@ -368,7 +369,7 @@ class PlanPagesOperator(StagedOperator):
             ),
             paginator=paginator,
             records_path=self.records_path,
-            connection=self.http_conn_id,
+            connection=None if api.bare else self.http_conn_id,
             stamps=self.stamps or {},
             transforms=self.transforms,
             leg_pages=_number("pages_per_chunk", self.pages_per_chunk),

@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,25 @@ CONTENDERS = (
 )
 
 
+CORES = sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Leave the contenders' core to them: processes started here run on the others, if there are any."""
+    os.sched_setaffinity(0, CORES[1:] or CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, CORES)
+
+
 @contextmanager
 def storage() -> Iterator[tuple[Any, dict[str, str]]]:
     """An S3 server with one bucket: a client, and what contenders need to know."""
-    with (
-        tempfile.TemporaryDirectory(prefix="chunkwise-bench-") as folder,
-        LocalStack(log=Path(folder) / "localstack.log") as localstack,
-    ):
+    with tempfile.TemporaryDirectory(prefix="chunkwise-bench-") as folder, ExitStack() as stack:
+        with apart():
+            localstack = stack.enter_context(LocalStack(log=Path(folder) / "localstack.log"))
         localstack.create_bucket(BUCKET)
         given = {
             "BENCH_S3": localstack.endpoint,
@@ -64,7 +76,7 @@ def upload(client: Any, key: str, size: int) -> int:
 def contend(name: str, module: str, python: str, given: dict[str, str], key: str) -> Cost:
     """One contender, on one core."""
     say(f"  {name}: {key}")
-    return run(["taskset", "-c", "0", python, "-m", module], {**given, "BENCH_KEY": key})
+    return run(["taskset", "-c", str(CORES[0]), python, "-m", module], {**given, "BENCH_KEY": key})
 
 
 def say(text: str) -> None:

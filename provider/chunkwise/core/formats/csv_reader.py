@@ -139,7 +139,7 @@ class CsvReader:
     def _slabs(self) -> Iterator[Slab]:
         position = max(self._span.start.position, self._body if self._span.start.position == 0 else 0)
         slab_bytes = min(_SLAB, self._bytes_at_once)
-        held: list[bytes] = []
+        held: list[bytes | memoryview] = []
         size, needed = 0, slab_bytes
         for block in self._steps(position):
             held.append(block)
@@ -174,14 +174,12 @@ class CsvReader:
             position += taken[1]
         yield from self._last(data[start:], position)
 
-    def _steps(self, start: int) -> Iterator[bytes]:
+    def _steps(self, start: int) -> Iterator[bytes | memoryview]:
         """The stream in smaller steps: what is left of one is copied to the next."""
         for block in self._source.stream(start, self._span.end.position):
-            if len(block) <= _STEP:
-                yield block
-            else:
-                for at in range(0, len(block), _STEP):
-                    yield block[at : at + _STEP]
+            view = memoryview(block)
+            for at in range(0, len(block), _STEP):
+                yield view[at : at + _STEP]
 
     def _last(self, rest: bytes, position: int) -> Iterator[Slab]:
         """What no line end follows, and where the chunk ends."""

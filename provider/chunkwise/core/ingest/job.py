@@ -47,7 +47,7 @@ from chunkwise.core.storage import Cut, ObjectReceipt, S3Writer, abort_saved
 log = logging.getLogger(__name__)
 
 #: statuses with which APIs answer a cursor that they no longer know
-_EXPIRED = frozenset({400, 404, 410, 422})
+EXPIRED = frozenset({400, 404, 410, 422})
 #: errors after which the saved state is of no use
 _START_AGAIN = (UploadLost, CursorExpired)
 
@@ -358,7 +358,7 @@ class PagedIngest:
                     raise Killed("the ingest was killed; nothing was published")
                 yield item
         except HttpStatusError as error:
-            if first and error.status in _EXPIRED:
+            if first and error.status in EXPIRED:
                 raise CursorExpired(f"the API no longer knows the saved cursor: {error}") from error
             raise
 

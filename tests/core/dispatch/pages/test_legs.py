@@ -125,7 +125,7 @@ def test_a_retry_goes_on_after_the_last_leg(s3: StrictS3, listing: Make) -> None
         return Answer(status=404) if dict(request.query).get("cursor") == cursor(30) else None
 
     api.instead = broken
-    with pytest.raises(ChunkFailed, match=r"1 of 2 chunks failed.*page 4.*404"):
+    with pytest.raises(ChunkFailed, match=r"1 of 2 chunks failed.*chunk 1.*page 4.*404"):
         fan.process()
     api.instead = lambda _: None
     asked = api.asked
@@ -134,6 +134,17 @@ def test_a_retry_goes_on_after_the_last_leg(s3: StrictS3, listing: Make) -> None
     assert api.asked == asked + 3  # pages 3 to 5
     fan.merge()
     assert fan.text == fan.ingested()
+
+
+def test_a_cursor_that_is_no_longer_known_is_told_from_other_errors(s3: StrictS3, listing: Make) -> None:
+    fan = FanOut(s3, listing(47), CURSOR, leg_pages=1)
+    fan.plan()
+    fan.listing.instead = lambda request: Answer(status=410) if len(request.query) else None
+    with pytest.raises(ChunkFailed, match=r"no longer know the cursor at which chunk 1 begins.*restart"):
+        fan.process()
+    fan.listing.instead = lambda _: None
+    fan.process()
+    assert fan.merge().rows_out == 47
 
 
 def test_two_drivers_of_one_run(s3: StrictS3, listing: Make) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,8 +17,16 @@ from chunkwise.core.dispatch.pages.job import fetcher_of, lines_of, paginator_of
 from chunkwise.core.dispatch.pages.model import END, ApiSource, PagesRead
 from chunkwise.core.dispatch.rejected import RejectedRows
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.errors import ConfigError, DispatchNotFound, Killed, RecordError
+from chunkwise.core.errors import (
+    ConfigError,
+    CursorExpired,
+    DispatchNotFound,
+    HttpStatusError,
+    Killed,
+    RecordError,
+)
 from chunkwise.core.formats.model import BadRow, Boundary
+from chunkwise.core.ingest.job import EXPIRED
 from chunkwise.core.ingest.sink import LineSink
 from chunkwise.core.paging.fetcher import FetchedBatch, FetchedPage, Fetcher, FetchState
 from chunkwise.core.paging.model import PageRequest, StopReason
@@ -107,7 +115,7 @@ class PageRun:
                 )
                 compression: Any = manifest.output.compression
                 sink = LineSink(writer, codec(compression, source.level))
-                for item in stack.enter_context(fetcher.ahead()):
+                for item in self._watched(stack.enter_context(fetcher.ahead())):
                     if self._stop is not None and self._stop():
                         raise Killed(f"chunk {chunk} was told to end; its part was not written")
                     read.take(item, sink)
@@ -138,7 +146,7 @@ class PageRun:
             bytes_out=sink.size,
             part=ref_of(written),
             quarantine=ref_of(bad),
-            pages=self._pages(read, last, fetcher, transport, start.number),
+            pages=self._pages(last, fetcher, transport, start.number),
             started_at=began.isoformat(timespec="milliseconds"),
             seconds=round(time.monotonic() - started, 3),
             peak_rss=memory.peak_rss(),
@@ -185,6 +193,21 @@ class PageRun:
             return FetchState(1, None, guard)
         return FetchState.from_json(before.next)
 
+    def _watched(self, items: Iterable[FetchedBatch | FetchedPage]) -> Iterator[FetchedBatch | FetchedPage]:
+        """The items; tells a cursor that expired between two legs from other errors."""
+        first = self._range is None and self._manifest.chunk > 0
+        try:
+            for item in items:
+                first = False
+                yield item
+        except HttpStatusError as error:
+            if first and error.status in EXPIRED:
+                raise CursorExpired(
+                    f"the API may no longer know the cursor at which chunk {self._manifest.chunk} begins"
+                    f" ({error}): if it does not come back, restart the dispatch"
+                ) from error
+            raise
+
     def _begins(self, start: FetchState) -> Boundary:
         if self._range is not None:
             return Boundary(position=self._range.start)
@@ -201,9 +224,7 @@ class PageRun:
         moved = records if of.step != 1 or of.kind == "offset" else last.number - before
         return Boundary(position=self._range.start + max(moved, 0), state=END)
 
-    def _pages(
-        self, read: _Read, last: FetchedPage, fetcher: Fetcher, transport: Transport, first: int
-    ) -> PagesRead:
+    def _pages(self, last: FetchedPage, fetcher: Fetcher, transport: Transport, first: int) -> PagesRead:
         guard = fetcher.guard.remember()
         leg = self._range is None
         goes_on = last.stop is None or last.stop is StopReason.RANGE_END

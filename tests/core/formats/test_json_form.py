@@ -56,6 +56,7 @@ def outcome(data, request, change, patience, slab):
                 seen.append((batch.first, batch.rows, list(batch.bad), values))
                 if batch.rows:
                     change(batch, values)
+                seen.append(batch.records())
                 output += b"".join(encoder.native(batch))
         except Exception as error:
             return type(error), str(error)
@@ -130,6 +131,12 @@ def test_records_that_are_alike_need_no_parser(monkeypatch):
     for record in records:
         record["ssn"] = record["ssn"] and protector.protect(task(), [record["ssn"]])[0]
     assert found[-1] == "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+def test_a_record_of_very_many_members_has_no_form():
+    for members, found in ((200, True), (201, False)):
+        record = json.dumps({f"k{number}": number for number in range(members)}).encode()
+        assert (json_form.Form.of(record, ["k7"], None) is not None) is found
 
 
 def test_a_file_of_many_forms_is_not_searched_in_vain_for_ever(monkeypatch):

@@ -36,6 +36,8 @@ _NEXT: Final = re.compile(rb",[ \t\r]*+")
 _CLOSE: Final = re.compile(rb"\}[ \t\r]*+\Z")
 #: slabs that need not fit, beside as many as did
 _PATIENCE: Final = 8
+#: members of a record whose form is sought: the expression must not take longer to compile than it saves
+_MEMBERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Form:
         :param columns: whose values are asked for.
         :param known: all keys that may be in it; ``None``: any.
         :return: ``None`` where it is no flat object with some of the columns, or not a good one, or has
-            escapes in its keys, or in a value that is asked for.
+            escapes in its keys, or in a value that is asked for, or very many members.
         """
         opened = _OPEN.match(record)
         if opened is None:
@@ -72,7 +74,11 @@ class Form:
                 key = member.group(1)[1:-1].decode()
             except UnicodeDecodeError:
                 return None
-            if key in keys or (known is not None and key not in known and key not in columns):
+            if (
+                key in keys
+                or len(keys) == _MEMBERS
+                or (known is not None and key not in known and key not in columns)
+            ):
                 return None
             keys.add(key)
             pieces.append(re.escape(record[text_from : member.start(2)]))

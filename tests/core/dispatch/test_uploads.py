@@ -26,8 +26,6 @@ SMALL = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
 def scaled(scaled_s3, monkeypatch):
     """A server with parts from 5 KiB on, and merges that know it."""
     monkeypatch.setattr(merging, "concat", functools.partial(merging.concat, limits=SMALL))
-    monkeypatch.setattr(merging, "_LEASE_TTL", 0.2)
-    monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
     return scaled_s3
 
 
@@ -120,7 +118,9 @@ def child(endpoint: str, bucket: str, nth: int) -> None:
 
 
 @pytest.mark.long
-def test_a_merge_that_is_killed_anywhere_leaves_no_open_upload_for_ever(scaled):
+def test_a_merge_that_is_killed_anywhere_leaves_no_open_upload_for_ever(scaled, monkeypatch):
+    monkeypatch.setattr(merging, "_LEASE_TTL", 0.2)
+    monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
     data = MAKERS["jsonl"](people(1500))
     context = multiprocessing.get_context("fork")
     killed_with_open_upload = 0

@@ -18,7 +18,7 @@ from chunkwise.core.errors import (
     UploadLost,
 )
 from chunkwise.core.segments import Range, Segment
-from chunkwise.core.storage import objects
+from chunkwise.core.storage import commit, objects
 from chunkwise.core.storage.arguments import KEEPING
 from chunkwise.core.storage.checksum import crc32 as crc32_of
 from chunkwise.core.storage.checksum import decode_crc32, encode_crc32
@@ -35,10 +35,8 @@ from chunkwise.core.storage.concat_plan import (
 from chunkwise.core.storage.concat_upload import ConcatUpload, Sources
 from chunkwise.core.storage.failures import (
     CALL_ERRORS,
-    code_of,
     is_gone,
     is_passing,
-    reason,
     status_of,
     was_retried,
 )
@@ -302,8 +300,8 @@ class _Object:
                 if is_passing(error) and self._retries.wait(failures):
                     continue
                 if status_of(error) == 409:
-                    self._conflict(error)
-                self._fail(error, standing, repeated=repeated)
+                    raise commit.conflict(self.target.uri) from error
+                raise commit.failed(self.target.uri, error, standing, repeated=repeated) from error
 
     # --- one multipart upload -------------------------------------------------------------------------------
 
@@ -341,10 +339,10 @@ class _Object:
                 if settled is not None:
                     return settled
                 if status_of(error) == 409:
-                    self._conflict(error)
+                    raise commit.conflict(self.target.uri) from error
                 if is_gone(error):
                     if not standing.known:
-                        self._fail(error, standing, repeated=True)
+                        raise commit.failed(self.target.uri, error, standing, repeated=True) from error
                     raise UploadLost(
                         f"upload {upload.upload_id} of {self.target.uri} is gone before it was completed"
                     ) from error
@@ -355,7 +353,7 @@ class _Object:
                 standing = self.target.look()
                 if standing.ours:
                     return self._published(standing.answer, plan, crc)
-                self._fail(error, standing, repeated=repeated)
+                raise commit.failed(self.target.uri, error, standing, repeated=repeated) from error
 
     def _crc_of(self, parts: list[UploadedPart]) -> int | None:
         known = [(decode_crc32(part.crc32), part.size) for part in parts if part.crc32 is not None]
@@ -384,12 +382,9 @@ class _Object:
         if standing.ours:
             log.warning("The answer to the commit of %s was lost, but the object is there", self.target.uri)
             return self._published(standing.answer, plan, crc)
-        if status_of(error) == 412 and (standing.known or not repeated):
+        if commit.is_refused(error, standing, repeated=repeated):
             return self._refused(standing, error)
-        if status_of(error) == 404 and code_of(error) == "NoSuchKey":
-            raise ObjectExists(
-                f"{self.target.uri} is gone, but if_match names an ETag; nothing was written"
-            ) from error
+        commit.check_gone(self.target.uri, error)
         if (status_of(error) == 409 or is_gone(error)) and standing.answer and self._on_exists != "replace":
             return self._refused(standing, error)  # rather than all parts once more, for the same answer
         return None
@@ -418,19 +413,6 @@ class _Object:
             if standing.known and not standing.answer:
                 said = "is gone, but if_match names an ETag"
         raise ObjectExists(f"{self.target.uri} {said}; nothing was written") from error
-
-    def _conflict(self, error: Exception) -> NoReturn:
-        raise UploadConflict(
-            f"{self.target.uri}: another writer was busy with this key; nothing was written"
-        ) from error
-
-    def _fail(self, error: Exception, standing: Standing, *, repeated: bool) -> NoReturn:
-        unsure = ""
-        if repeated and not standing.known:
-            unsure = "; HeadObject failed too, so the object may be there or not"
-        failure = UploadFailed(f"the commit of {self.target.uri} failed: {reason(error)}{unsure}")
-        failure.transient = is_passing(error)
-        raise failure from error
 
     def _published(self, answer: Mapping[str, Any], plan: list[PartPlan], crc: int | None) -> ConcatReceipt:
         copies = [part for part in plan if isinstance(part, Copy)]

@@ -15,14 +15,13 @@ from chunkwise.core.errors import (
     ConfigError,
     ObjectExists,
     StorageError,
-    UploadConflict,
     UploadFailed,
     UploadLost,
 )
+from chunkwise.core.storage import commit
 from chunkwise.core.storage.checksum import crc32, encode_crc32
 from chunkwise.core.storage.failures import (
     CALL_ERRORS,
-    code_of,
     is_gone,
     is_passing,
     reason,
@@ -499,32 +498,22 @@ class S3Writer:
         if standing.ours:
             log.warning("The answer to the commit of %s was lost, but the object is there", uri)
             return self._published(standing.answer, parts=parts)
-        if status_of(error) == 412 and (standing.known or not was_retried(error)):
+        if commit.is_refused(error, standing, repeated=was_retried(error)):
             if self._on_exists == "skip":
                 return self._skipped(standing)
             exists = "has an object, and on_exists is 'fail'"
             said = exists if self._on_exists == "fail" else "changed: its ETag is not if_match"
             raise ObjectExists(f"{uri} {said}; nothing was written") from error
-        if status_of(error) == 404 and code_of(error) == "NoSuchKey":
-            raise ObjectExists(f"{uri} is gone, but if_match names an ETag; nothing was written") from error
+        commit.check_gone(uri, error)
         if status_of(error) == 409:
-            raise UploadConflict(
-                f"{uri}: another writer was busy with this key; nothing was written"
-            ) from error
+            raise commit.conflict(uri) from error
         if parts and (is_passing(error) or status_of(error) == 412):
             # The commit may still be under way at S3. Once the upload is aborted it can't come: look again.
             abort_because_of(self.abort, error)
             standing = self._target.look()
             if standing.ours:
                 return self._published(standing.answer, parts=parts)
-        unsure = (
-            ""
-            if standing.known or not was_retried(error)
-            else "; HeadObject failed too, so the object may be there or not"
-        )
-        failure = UploadFailed(f"the commit of {uri} failed: {reason(error)}{unsure}")
-        failure.transient = is_passing(error)
-        raise failure from error
+        raise commit.failed(uri, error, standing, repeated=was_retried(error)) from error
 
     def _published(self, answer: Mapping[str, Any], *, parts: int) -> ObjectReceipt:
         return ObjectReceipt(

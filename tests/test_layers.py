@@ -23,6 +23,7 @@ FORBIDDEN = [
     ("core", "core/paging/model.py", "import chunkwise.core.storage.writer"),
     ("core", "core/records/lines.py", "import chunkwise.core.paging.model"),
     ("core", "core/storage/writer.py", "import chunkwise.core.ingest.job"),
+    ("core", "core/ingest/job.py", "import chunkwise.core.dispatch.plan"),
     ("core", "core/errors.py", "import chunkwise.core.paging.model"),
     ("no-airflow", "core/ingest/job.py", "from airflow.sdk import Variable"),
     ("no-airflow", "core/units.py", "def late():\n    import airflow"),

@@ -24,7 +24,7 @@ Make = Callable[[int], Listing]
 
 
 @pytest.mark.parametrize("paginator", [CURSOR, LINK], ids=lambda paginator: paginator.kind)
-@pytest.mark.parametrize("leg_pages", [1, 2, 5, 100])
+@pytest.mark.parametrize("leg_pages", [1, 2, 5])
 def test_the_object_is_that_of_one_ingest(
     s3: StrictS3, listing: Make, paginator: Any, leg_pages: int
 ) -> None:

@@ -97,7 +97,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     :param options: of that format, see its module.
     :param compression: of the source as a whole, ``None``: by the key's suffix.
     :param output_format: ``"preserve_input_format"``, or another one to convert to.
-    :param output_options: of the output's format.
+    :param output_options: of the output's format. CSV that is asked for in another form than its source's
+        (delimiter, quotes, line end, header, encoding ...) is written anew; what they leave open stays.
     :param output_compression: ``"preserve"`` the source's, or another one. For Parquet its codec.
     :param mode: how boundaries are found.
     :param threshold_bytes: a smaller source is one chunk; ``None``: every source is cut.

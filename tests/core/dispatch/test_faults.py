@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from chunkwise.core.dispatch import merge as merging
 from chunkwise.core.dispatch.cancel import cancel, go_on
 from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import process_chunk
@@ -54,6 +55,7 @@ def mended(job: Job) -> None:
 
 def child(endpoint: str, bucket: str, nth: int, when: str, counter) -> None:
     """A run that kills itself at its nth request, before it is sent or after it was answered."""
+    merging._LEASE_TTL = 0.2  # of this process: who comes after it need not wait for long
     s3 = S3(endpoint, bucket)
     numbers = itertools.count(1)
 
@@ -70,8 +72,7 @@ def child(endpoint: str, bucket: str, nth: int, when: str, counter) -> None:
 @pytest.mark.parametrize("when", ["before-call", pytest.param("after-call", marks=pytest.mark.long)])
 def test_a_kill_at_any_request_is_mended_by_the_next_run(s3, when, monkeypatch):
     """Of planner, processor, merger and clean-up, whichever it hits."""
-    monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_TTL", 0.2)
-    monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_POLL", 0.2)
+    monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
     context = multiprocessing.get_context("fork")
     counter = context.Value("i", 0)
     for nth in itertools.count(1):

@@ -106,6 +106,7 @@ def test_a_parquet_merge_sends_its_footer_only(scaled):
 
 
 def child(endpoint: str, bucket: str, nth: int) -> None:
+    merging._LEASE_TTL = 0.2  # of this process: who comes after it need not wait for long
     s3 = S3(endpoint, bucket)
     numbers = itertools.count(1)
 
@@ -119,7 +120,6 @@ def child(endpoint: str, bucket: str, nth: int) -> None:
 
 @pytest.mark.long
 def test_a_merge_that_is_killed_anywhere_leaves_no_open_upload_for_ever(scaled, monkeypatch):
-    monkeypatch.setattr(merging, "_LEASE_TTL", 0.2)
     monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
     data = MAKERS["jsonl"](people(1500))
     context = multiprocessing.get_context("fork")

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,21 +17,11 @@ import pytest
 from dev.localstack import LocalStack
 from dev.sample_api import SampleApi
 from tests.support.airflow import DAGS, Ran, load_dag
-from tests.support.airflow_env import EXAMPLES_BUCKET
 from tests.support.files import KEY, MAKERS, MAPPING, READERS, people
-from tests.support.services import remove_bucket
 from tests.transfers.support import keys, records
 
 Run = Callable[..., Ran]
 DAY = datetime(2023, 12, 21, tzinfo=UTC)
-
-
-@pytest.fixture
-def ls_bucket(localstack: LocalStack) -> Iterator[str]:
-    """The bucket of the examples. It is always the same: Airflow knows their assets by name and URI."""
-    localstack.create_bucket(EXAMPLES_BUCKET)
-    yield EXAMPLES_BUCKET
-    remove_bucket(localstack.client("s3"), EXAMPLES_BUCKET)
 
 
 @pytest.fixture

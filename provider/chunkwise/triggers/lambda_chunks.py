@@ -44,7 +44,8 @@ class LambdaChunksTrigger(BaseTrigger):
     :param invocation: ``"event"``, ``"durable"`` or ``"request_response"``.
     :param attempts: at one chunk at most, in this run.
     :param chunks_in_flight: of the whole dispatch, unless its limit is set by ``chunkwise limit``.
-    :param queue_seconds: an invocation that has not begun for so long is lost.
+    :param queue_seconds: invocations that have not begun are lost when nothing of the dispatch has moved for
+        so long.
     :param poll_interval: seconds between two polls.
     :param aws_conn_id: as for amazon's operators, like the following three.
     :param region_name: see there.
@@ -64,7 +65,7 @@ class LambdaChunksTrigger(BaseTrigger):
         invocation: Invocation = "event",
         attempts: int = 3,
         chunks_in_flight: int = 100,
-        queue_seconds: float = 21600.0,
+        queue_seconds: float = 900.0,
         poll_interval: float = 5.0,
         extra_args: Mapping[str, Any] | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -175,6 +176,8 @@ class LambdaChunksTrigger(BaseTrigger):
     async def _open(self, shared: _Shared) -> None:
         function = Function(**self.function)
         s3 = S3Hook(**self._connection(self.botocore_config))
+        # a synchronous invocation is under way for as long as the function runs
+        at_once = self.chunks_in_flight if self.invocation == "request_response" else AT_ONCE
         reads = 70.0 if self.invocation != "request_response" else function.timeout_seconds + 10
         lambdas = AwsBaseHook(
             client_type="lambda",
@@ -186,9 +189,7 @@ class LambdaChunksTrigger(BaseTrigger):
                     "tcp_keepalive": True,
                     # a retry inside the client would run the function again behind our back
                     "retries": {"total_max_attempts": 1},
-                    "max_pool_connections": max(AT_ONCE, self.chunks_in_flight)
-                    if self.invocation == "request_response"
-                    else AT_ONCE,
+                    "max_pool_connections": at_once,
                 }
             ),
         )
@@ -204,7 +205,8 @@ class LambdaChunksTrigger(BaseTrigger):
             return Board(plan, deadline_seconds=deadline, queue_seconds=self.queue_seconds)
 
         # formats are imported here, and some of them take a moment
-        shared.watch = Watch(states, await asyncio.to_thread(board), plan, self.chunks_in_flight)
+        found = await asyncio.to_thread(board)
+        shared.watch = Watch(states, found, plan, self.chunks_in_flight, at_once=at_once)
 
     def _connection(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
         return {

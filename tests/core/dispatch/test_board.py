@@ -80,18 +80,20 @@ def test_of_one_attempt_the_last_mark_counts_though_s3_tells_seconds_only(order)
     assert board.counts.pending == 1
 
 
-def test_a_queued_attempt_has_a_deadline_of_its_own():
+def test_an_attempt_in_a_queue_is_lost_when_nothing_has_moved_for_too_long():
     plan = msgspec.structs.replace(plan_of([0, 10, 20]), config=CONFIG)
     board = Board(plan, deadline_seconds=100, queue_seconds=1000)
-    marks = [
-        listed("chunk_0000.a1.invoked", seconds_ago=999),
-        listed("chunk_0001.a1.invoked", seconds_ago=200),
-        listed("chunk_0001.a1.started", seconds_ago=101),
+    queued = listed("chunk_0000.a1.invoked", seconds_ago=1500)
+    others = [
+        listed("chunk_0001.a1.invoked", seconds_ago=1500),
+        listed("chunk_0001.a1.started", seconds_ago=999),
     ]
-    board.take(marks, NOW)
+    board.take([queued, *others], NOW)
     assert (board.state(0), board.state(1)) == ("invoked", "lost")
-    board.take(marks, NOW + timedelta(seconds=1))
+    board.take([queued, *others], NOW + timedelta(seconds=1))
     assert board.state(0) == "lost"
+    board.take([queued, listed("chunk_0001.json", seconds_ago=10)], NOW)
+    assert board.state(0) == "invoked"
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -70,6 +70,20 @@ def test_another_runs_attempts_are_waited_for_and_get_no_rivals():
     assert group.decide(board).again == []
 
 
+def test_what_has_not_begun_is_invoked_again_by_the_same_name_ever_more_rarely():
+    group = Rounds(PLAN, 0, "r", attempts=1, again_seconds=60)
+    group.handed(0, "r-1", 1000.0)
+    board = board_of("0000.r-1.invoked", "0002.json", "0004.json")
+    when = []
+    for now in range(1000, 1500):
+        if group.decide(board, now).again == [(0, "r-1")]:
+            when.append(now)
+            group.handed(0, "r-1", now)
+    assert when == [1060, 1180, 1420]
+    begun = board_of("0000.r-1.invoked", "0000.r-1.started", "0002.json", "0004.json")
+    assert group.decide(begun, 9999.0).again == []
+
+
 def test_a_failure_of_another_run_is_tried_again():
     board = board_of("0000.older-1.failed.json", "0002.older-1.doubtful.json", "0004.older-9.started@101")
     assert rounds().decide(board).due == [(0, "r-1"), (2, "r-1"), (4, "r-1")]

@@ -71,7 +71,8 @@ class Board:
 
     :param plan: of the dispatch.
     :param deadline_seconds: a started attempt that reported nothing for so long is lost; default: the plan's.
-    :param queue_seconds: the same of an attempt that a function was invoked for and that has not begun.
+    :param queue_seconds: an attempt that a function was invoked for and that has not begun is lost when
+        nothing of the dispatch has moved for so long: as long as others begin or end, it stands in a queue.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Board:
         self._done_keys: dict[str, int] = {}
         self._first: tuple[datetime, int] | None = None
         self._now = datetime.now(UTC)
+        self._moved = self._now
 
     def take(self, listed: Iterable[Listed], now: datetime | None = None) -> None:
         """Take a whole listing of the state prefix; it replaces the one before.
@@ -100,10 +102,13 @@ class Board:
         states = ["pending"] * self._plan.chunks
         attempts: dict[int, dict[str, _Attempt]] = {}
         self._done_keys = {}
+        self._moved = datetime.min.replace(tzinfo=UTC)
         for item in listed:
             state = parse_state(item.key)
             if state is None or state.chunk >= self._plan.chunks:
                 continue
+            if state.kind != "invoked":
+                self._moved = max(self._moved, item.last_modified)
             if state.kind == "done":
                 states[state.chunk] = "done"
                 self._done_keys[item.key] = state.chunk
@@ -140,7 +145,8 @@ class Board:
         deadline = self._deadlines.get(attempt.kind)
         if deadline is None:
             return attempt.kind
-        if self._now - attempt.since >= deadline:
+        since = attempt.since if attempt.kind == "started" else max(attempt.since, self._moved)
+        if self._now - since >= deadline:
             return "lost"
         return "running" if attempt.kind == "started" else "invoked"
 

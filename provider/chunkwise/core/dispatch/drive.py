@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: invocations under way at once, of one dispatch
 AT_ONCE: Final = 16
+#: an attempt that has not begun for so long is invoked again, by the same name
+AGAIN_SECONDS: Final = 60.0
 #: tries of one invocation that Lambda does not take, and the bounds of the waits between them in seconds
 _TRIES: Final = 8
 _FIRST_WAIT: Final = 0.5
@@ -45,13 +47,16 @@ class Watch:
     :param states: of the dispatch.
     :param board: that is kept up to date.
     :param limit: chunks in flight, unless the dispatch's own limit is set.
+    :param at_once: invocations under way at once.
     """
 
-    def __init__(self, states: States, board: Board, plan: Plan, limit: int) -> None:
+    def __init__(
+        self, states: States, board: Board, plan: Plan, limit: int, *, at_once: int = AT_ONCE
+    ) -> None:
         self.states = states
         self.board = board
         self.plan = plan
-        self.invoking = asyncio.Semaphore(AT_ONCE)
+        self.invoking = asyncio.Semaphore(at_once)
         self._own_limit = limit
         self._limit: tuple[str, int] | None = None
         self._looked: float | None = None
@@ -127,6 +132,7 @@ class GroupDriver:
     :param attempts: at one chunk at most, in this run.
     :param poll_seconds: between two looks.
     :param patience: with looks that fail.
+    :param again_seconds: see :class:`~chunkwise.core.dispatch.rounds.Rounds`.
     """
 
     def __init__(
@@ -141,6 +147,7 @@ class GroupDriver:
         attempts: int,
         poll_seconds: float,
         patience: Patience,
+        again_seconds: float = AGAIN_SECONDS,
     ) -> None:
         self._watch = watch
         self._client = client
@@ -148,9 +155,17 @@ class GroupDriver:
         self._invocation = invocation
         self._group = group
         self._poll = poll_seconds
-        self._made = asyncio.get_running_loop().time()
+        self._made = self._now
         self._patience = patience
-        self._rounds = Rounds(watch.plan, group, run, attempts=attempts, recall=invocation == "durable")
+        self._rounds = Rounds(
+            watch.plan,
+            group,
+            run,
+            attempts=attempts,
+            # a synchronous invocation is answered
+            again_seconds=None if invocation == "request_response" else again_seconds,
+            recall=invocation == "durable",
+        )
         self._executions: dict[tuple[int, str], str] = {}
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -177,12 +192,11 @@ class GroupDriver:
     async def _round(self) -> Outcome | None:
         try:
             # what others did before this driver was made must be seen
-            age = asyncio.get_running_loop().time() - self._made
-            await self._watch.look(min(self._poll, age))
-            decision = self._rounds.decide(self._watch.board)
+            await self._watch.look(min(self._poll, self._now - self._made))
+            decision = self._rounds.decide(self._watch.board, self._now)
             while decision.unknown:
                 await _all(self._learn(chunk, attempt) for chunk, attempt in decision.unknown)
-                decision = self._rounds.decide(self._watch.board)
+                decision = self._rounds.decide(self._watch.board, self._now)
             if decision.finished:
                 given_up = tuple(decision.given_up)
                 return Outcome(status="failed" if given_up else "done", given_up=given_up)
@@ -195,6 +209,10 @@ class GroupDriver:
         else:
             self._patience.fine()
         return None
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _learn(self, chunk: int, attempt: str) -> None:
         key = self._watch.states.staging.failed_key(chunk, attempt)
@@ -224,19 +242,19 @@ class GroupDriver:
         key = states.staging.invoked_key(chunk, attempt)
         if not marked:
             mark = Invoked(attempt=attempt, function=self._function.name, invoked_at=_now())
-            mine = await states.put_new(key, mark)
-            self._rounds.handed(chunk, attempt)
-            if not mine:
-                return  # another driver of the same run
-        self._rounds.handed(chunk, attempt)
+            if not await states.put_new(key, mark):  # another driver of the same run invokes it
+                self._rounds.handed(chunk, attempt, self._now)
+                return
+        self._rounds.handed(chunk, attempt, self._now)
         if self._invocation == "request_response":
             self._later(self._answered(chunk, attempt))
             return
         try:
             answer = await self._invoke(chunk, attempt)
         except InvokeFailed:
-            self._rounds.taken_back(chunk)
-            await states.delete(key)
+            if not marked:  # else an earlier delivery may be on its way
+                self._rounds.taken_back(chunk)
+                await states.delete(key)
             raise
         if answer.get("DurableExecutionArn"):
             self._executions[chunk, attempt] = answer["DurableExecutionArn"]

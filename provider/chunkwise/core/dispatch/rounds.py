@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.model import Plan
@@ -13,8 +14,9 @@ class Decision:
     """What a look at the board asks for.
 
     :param due: chunks without an attempt that may still report, with the name of the next attempt.
-    :param again: attempts that were marked as invoked by somebody who may not have come to invoke them: the
-        same attempt is invoked again, and a second delivery of it ends at once.
+    :param again: attempts that are marked as invoked and have not begun: somebody else may not have come to
+        invoke them, or the function died before it began. The same attempt is invoked again, and a second
+        delivery of it ends at once.
     :param unknown: attempts of this run that failed, and nobody has read yet whether that passes.
     :param in_flight: attempts that may still report.
     :param given_up: chunks that failed for good, or have had all their attempts.
@@ -32,6 +34,12 @@ class Decision:
         return not (self.due or self.again or self.unknown or self.in_flight)
 
 
+class _Handed(NamedTuple):
+    attempt: str
+    times: int
+    at: float
+
+
 class Rounds:
     """The attempts of one run at one group.
 
@@ -42,20 +50,35 @@ class Rounds:
     :param group: number.
     :param run: name of this run, without dots: the same one goes on where it was, whoever asks.
     :param attempts: at one chunk, in this run.
+    :param again_seconds: after which an attempt that has not begun is invoked again; twice that the next
+        time, and so on. ``None``: never.
     :param recall: whether attempts that have begun are invoked again too when nothing is remembered of them,
         because that gives the handle of a durable execution back.
     """
 
-    def __init__(self, plan: Plan, group: int, run: str, *, attempts: int, recall: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        group: int,
+        run: str,
+        *,
+        attempts: int,
+        again_seconds: float | None = None,
+        recall: bool = False,
+    ) -> None:
         self._members = plan.members(group)
         self._run = run
         self._most = attempts
         self._recall = recall
-        self._handed: dict[int, str] = {}
+        self._again = again_seconds
+        self._handed: dict[int, _Handed] = {}
         self._passes: dict[tuple[int, str], bool] = {}
 
-    def decide(self, board: Board) -> Decision:
-        """By the latest listing."""
+    def decide(self, board: Board, now: float = 0.0) -> Decision:
+        """By the latest listing.
+
+        :param now: seconds on a clock that never goes back, as for :meth:`handed`.
+        """
         decision = Decision()
         for chunk in self._members:
             state = board.state(chunk)
@@ -65,11 +88,11 @@ class Rounds:
             handed = self._handed.get(chunk)
             latest = attempts[-1] if attempts else None
             own = [attempt for attempt in attempts if self.owns(attempt)]
-            if handed is not None and handed not in attempts:
+            if handed is not None and handed.attempt not in attempts:
                 decision.in_flight += 1  # the listing is older than the mark
             elif state in ("invoked", "running"):
                 decision.in_flight += 1
-                if latest is not None and handed != latest and (state == "invoked" or self._recall):
+                if latest is not None and self._is_due_again(handed, latest, state, now):
                     decision.again.append((chunk, latest))
             elif latest in own and state == "doubtful":
                 continue  # reported: the merge finds out
@@ -91,9 +114,11 @@ class Rounds:
         head, _, number = attempt.rpartition("-")
         return head == self._run and number.isdecimal()
 
-    def handed(self, chunk: int, attempt: str) -> None:
-        """An attempt is marked as invoked."""
-        self._handed[chunk] = attempt
+    def handed(self, chunk: int, attempt: str, now: float = 0.0) -> None:
+        """An attempt is marked as invoked, and about to be."""
+        before = self._handed.get(chunk)
+        times = before.times + 1 if before is not None and before.attempt == attempt else 1
+        self._handed[chunk] = _Handed(attempt, times, now)
 
     def taken_back(self, chunk: int) -> None:
         """The function could not be invoked, and the mark is removed."""
@@ -102,6 +127,13 @@ class Rounds:
     def learned(self, chunk: int, attempt: str, *, passes: bool) -> None:
         """Whether another attempt may succeed where this one failed."""
         self._passes[chunk, attempt] = passes
+
+    def _is_due_again(self, handed: _Handed | None, latest: str, state: str, now: float) -> bool:
+        if handed is None or handed.attempt != latest:
+            return state == "invoked" or self._recall
+        if state != "invoked" or self._again is None:
+            return False
+        return now - handed.at >= self._again * 2.0 ** (handed.times - 1)
 
     def _ended(self, chunk: int, attempt: str) -> bool:
         """Whether a failure ends the chunk, or may do so."""

@@ -73,8 +73,8 @@ class ProcessChunksOperator(StagedOperator):
         for each chunk and is meant for local use; default: ``"durable"`` where the function is, else
         ``"event"``.
     :param attempts: invocations for one chunk at most, in one try of this task.
-    :param queue_seconds: an invocation that has not begun for so long is lost; default six hours, the longest
-        that Lambda keeps one.
+    :param queue_seconds: invocations that have not begun are lost when nothing of the dispatch has moved for
+        so long; before that they are repeated, under the same name, which harms nothing.
     :param poll_interval: seconds between two polls.
     :param deferrable: ``False`` to invoke and wait in the worker, which costs a worker slot for as long as it
         takes.
@@ -100,7 +100,7 @@ class ProcessChunksOperator(StagedOperator):
         qualifier: str | None = None,
         invocation: Invocation | None = None,
         attempts: int = 3,
-        queue_seconds: float = 21_600.0,
+        queue_seconds: float = 900.0,
         poll_interval: float = 5.0,
         deferrable: bool = True,
         **kwargs: Any,

@@ -1,0 +1,1 @@
+"""Chunks in Lambda functions: what Airflow spends on each, beside one mapped task for each."""

@@ -37,11 +37,11 @@ install: check-python ## make .venv: Airflow, this project and its tools, as con
 	@"$(PYTHON)" dev/venv.py dev
 
 .PHONY: localstack
-localstack: install ## make .venv-localstack: S3 and SQS on this machine, without Docker
+localstack: install ## make .venv-localstack: S3, SQS and more on this machine, without Docker
 	@"$(PYTHON)" dev/venv.py localstack
 
 .PHONY: demo
-demo: install localstack ## run the daily ingest under Airflow and show what landed on S3
+demo: install localstack ## run example DAGs, with Lambda functions, under Airflow, and show what landed on S3
 	@$(RUN) -m dev.demo $(ARGS)
 
 .PHONY: up

@@ -47,6 +47,7 @@ with DAG(
         "threshold_bytes": Param(
             262_144_000, type="integer", minimum=0, description="a smaller file is one chunk"
         ),
+        "groups": Param(8, type="integer", minimum=1, description="tasks that wait for the functions"),
         "output_format": Param(
             "preserve_input_format",
             type="string",
@@ -62,13 +63,14 @@ with DAG(
         target_key="{{ params.target }}",
         chunk_bytes="{{ params.chunk_bytes }}",
         threshold_bytes="{{ params.threshold_bytes }}",
+        # The tasks only wait, in the triggerer: a few of them do for any number of chunks.
+        groups="{{ params.groups }}",
         output_format="{{ params.output_format }}",
         # The nearest mapping.json says which columns; equal values get equal tokens.
         mapping="auto",
         protector=ProtectorSpec(name="hmac", secret="tokens"),  # noqa: S106 - a name, not a secret
         # Only for the merge: a chunk that turns out to be cut wrongly is cut anew and processed there.
         secret_conn_ids={"tokens": "chunkwise_tokens"},
-        # The tasks only wait, in the triggerer: eight of them do for any number of chunks.
         compute="lambda",
         function_name=FUNCTION,
         # Of all groups together; `chunkwise limit` changes it while they run.

@@ -1,4 +1,5 @@
-"""LocalStack's community runtime as S3 and SQS on loopback: its own venv, its own process tree, no Docker.
+"""LocalStack's community runtime on loopback, for S3, SQS and Secrets Manager: its own venv, its own process
+tree, no Docker.
 
 ``python -m dev.localstack --port 4566`` runs it until Ctrl-C. Credentials are not checked; any will do.
 """
@@ -42,7 +43,7 @@ def venv_python() -> Path:
 
 
 class LocalStack:
-    """One LocalStack with an empty S3 and SQS; its data is gone when it stops.
+    """One LocalStack with nothing in it; its data is gone when it stops.
 
     :param port: 0 takes a free one.
     :param log: file for its output; default: in its data folder, which :meth:`stop` removes.
@@ -154,6 +155,10 @@ class LocalStack:
         """Create a bucket; harmless if it is there."""
         self.client("s3").create_bucket(Bucket=name)
 
+    def create_secret(self, name: str, text: str) -> None:
+        """Create a secret in Secrets Manager."""
+        self.client("secretsmanager").create_secret(Name=name, SecretString=text)
+
     def _healthy(self) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
         try:
@@ -169,7 +174,7 @@ class LocalStack:
         return kept | {
             "GATEWAY_LISTEN": f"{HOST}:{self.port}",
             "LOCALSTACK_HOST": f"{HOST}:{self.port}",
-            "SERVICES": "s3,sqs,sns,sts,iam,kms,events",
+            "SERVICES": "s3,sqs,sns,sts,iam,kms,events,secretsmanager",
             "STRICT_SERVICE_LOADING": "1",
             "SQS_ENDPOINT_STRATEGY": "path",  # the default is a host name that does not resolve
             "DISABLE_EVENTS": "1",

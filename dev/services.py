@@ -1,4 +1,4 @@
-"""What the demo and `make up` put around Airflow: S3 and SQS, Lambda functions, and the sample API."""
+"""What the demo and `make up` put around Airflow: LocalStack, Lambda functions, and the sample API."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from dev.processes import REPOSITORY, Service, ServiceError, require_port, silen
 HOST = "127.0.0.1"
 STATE_VARIABLE = "CHUNKWISE_STATE"
 BUCKET = "chunkwise-demo"
+#: name of the key that tokens are made with, in Secrets Manager, for functions
+TOKEN_SECRET = "chunkwise-tokens"
 #: the functions that example DAGs invoke
 FUNCTIONS = Path(__file__).with_name("functions.json")
 
@@ -65,6 +68,8 @@ class EmbeddedServices:
         self._lambda_port = lambda_port
         self.lambda_service: Service | None = None
         self.lambda_port = 0
+        #: the key that tokens are made with: for tasks in a connection, for functions in Secrets Manager
+        self.token_key = secrets.token_hex(32)
 
     def __enter__(self) -> Self:
         try:
@@ -94,12 +99,14 @@ class EmbeddedServices:
         return {
             "aws_default": json.dumps(aws),
             "sample_api": http_connection(HOST, self.api_port),
+            "chunkwise_tokens": json.dumps({"conn_type": "generic", "password": self.token_key}),
         }
 
     @property
     def settings(self) -> dict[str, str]:
         """Environment variables that the example DAGs read."""
-        return {"CHUNKWISE_BUCKET": BUCKET}
+        compute = "worker" if self.lambda_service is None else "lambda"
+        return {"CHUNKWISE_BUCKET": BUCKET, "CHUNKWISE_COMPUTE": compute}
 
     def check(self) -> None:
         """Make sure that all still run.
@@ -139,6 +146,7 @@ class EmbeddedServices:
         self.localstack.wait()
         self.localstack.create_bucket(BUCKET)
         if self.lambda_service is not None:
+            self.localstack.create_secret(TOKEN_SECRET, self.token_key)
             self.lambda_service.wait_until(self._lambda_answers, timeout=30, progress=self._progress)
 
     def _start_lambda(self, functions: Path) -> None:
@@ -149,6 +157,7 @@ class EmbeddedServices:
             [
                 *(sys.executable, "-m", "dev.lambda_service", f"--config={functions}", f"--port={port}"),
                 *(f"--endpoint={self.localstack.endpoint}", f"--logs={self.folder / 'lambda'}"),
+                f"--concurrency={os.cpu_count() or 1}",  # more would only wait for each other
             ],
             log=self.folder / "lambda.log",
         )

@@ -10,12 +10,15 @@ import os
 import sys
 import time
 
+from dev import large_file
 from dev.airflow import USER, AirflowStack, DagMissing, installed_version
-from dev.demo import DAG_ID, Console
+from dev.console import MB, Console
+from dev.demo import DAG_ID
 from dev.processes import REPOSITORY, ServiceError, exit_on_signals
-from dev.services import BUCKET, EmbeddedServices, only_one
+from dev.services import BUCKET, FUNCTIONS, EmbeddedServices, only_one
 
 CHECK_SECONDS = 1.0
+FILE_BYTES = 20 * MB
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -32,6 +35,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
             record_bytes=options.record_bytes,
             localstack_port=options.localstack_port,
             api_port=options.api_port,
+            functions=FUNCTIONS,
+            lambda_port=options.lambda_port,
             progress=console,
         ) as services,
         AirflowStack(
@@ -42,6 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             progress=console,
         ) as airflow,
     ):
+        large_file.put(services.localstack.client("s3"), BUCKET, FILE_BYTES)
         try:
             airflow.wait_for_dag(DAG_ID)
         except DagMissing as error:
@@ -59,12 +65,15 @@ Airflow      {airflow.url}
 User         {USER}
 Password     {airflow.password}
 S3           {services.localstack.endpoint}  (any credentials, bucket {BUCKET})
+Lambda       {services.lambda_url}
 Sample API   {services.api_url}/v1/variants
+Large file   s3://{BUCKET}/{large_file.KEY}
 Logs         {airflow.logs}
 
 1. Open {airflow.url}/dags/{DAG_ID} and log in.
 2. Click "Trigger", choose a logical date, and confirm; leave "unpause" ticked.
 3. Click the task in the grid: "Logs" has its progress, "XCom" its receipt.
+4. Do the same with large_file_lambda, chunk_bytes 2000000 and threshold_bytes 0: functions protect the file.
 
 Ctrl-C stops everything."""
 
@@ -74,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="of the UI; 0 takes a free port")
     parser.add_argument("--localstack-port", type=int, default=0, help="0 takes a free port (default)")
     parser.add_argument("--api-port", type=int, default=0, help="0 takes a free port (default)")
+    parser.add_argument("--lambda-port", type=int, default=0, help="0 takes a free port (default)")
     parser.add_argument("--records", type=int, default=20_000, help="records of the sample API")
     parser.add_argument("--record-bytes", type=int, default=20_000, help="mean width of a record")
     return parser

@@ -1,7 +1,7 @@
 """What tests and tools ask of the service beyond Lambda's own API, in its event loop and over HTTP.
 
-Over HTTP it is below ``/_local/``: ``GET health``, ``GET counters``, ``GET running``, and ``POST`` with
-parameters in the query: ``kill?request_id=``, ``freeze?request_id=``, ``thaw?request_id=``,
+Over HTTP it is below ``/_local/``: ``GET health``, ``GET counters``, ``GET running``, ``GET reports``, and
+``POST`` with parameters in the query: ``kill?request_id=``, ``freeze?request_id=``, ``thaw?request_id=``,
 ``kill-next?count=&after=``, ``throttle-next?count=``.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -102,4 +103,6 @@ class Control:
                 for one in self._engine.running()
                 if function in (None, one.function.name)
             ]
+        if name == "reports":
+            return [asdict(one) for one in self._engine.reports if function in (None, one.function)]
         raise not_found(f"There is no {PREFIX}{name}.")

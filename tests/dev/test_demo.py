@@ -17,14 +17,16 @@ import psutil
 import pytest
 
 from dev.airflow import AirflowHome
-from dev.demo import DemoFailed, LogFilter, read_back, show
+from dev.console import LogFilter
 from dev.localstack import LocalStack
 from dev.processes import REPOSITORY
 from dev.sample_api import SampleApi
 from dev.services import STATE_VARIABLE, only_one
+from dev.verdicts import DemoFailed, read_back, show_ingest
 
 COMMAND = [sys.executable, "-m", "dev.demo", "--records=50", "--record-bytes=1000"]
-STAND_IN = f"--dags={Path(__file__).parent / 'dags'}"
+#: the ingest alone, by a DAG that takes no time
+STAND_IN = ("--only=ingest", f"--dags={Path(__file__).parent / 'dags'}")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
 def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
     """After Ctrl-C no process is left; the next run shows what landed and ends with 0."""
     with subprocess.Popen(
-        [*COMMAND, STAND_IN], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *STAND_IN], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
         assert demo.stdout is not None
         assert demo.stderr is not None
@@ -63,7 +65,7 @@ def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
         assert "Stopped; all processes of the demo have ended." in demo.stderr.read()
     assert [process for process in tree if process.is_running()] == []
 
-    done = run_demo(STAND_IN, STAND_IN_RECORDS="50")
+    done = run_demo(*STAND_IN, STAND_IN_RECORDS="50")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "writing 50 records" in done.stdout
     assert "stand-in/lines.jsonl.gz  " in done.stdout
@@ -74,7 +76,7 @@ def test_the_demo_can_be_stopped_in_the_middle_and_run_again() -> None:
 
 
 def test_a_failed_dag_ends_with_1_and_its_last_log_lines() -> None:
-    done = run_demo(STAND_IN, STAND_IN_RECORDS="-1")
+    done = run_demo(*STAND_IN, STAND_IN_RECORDS="-1")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The demo failed. DAG daily_api_ingest failed." in done.stderr
     assert "the stand-in fails on purpose" in done.stderr
@@ -105,13 +107,13 @@ def test_only_equal_counts_are_a_success(
     outcome = {"returned": {"ingest": receipt}, "tasks": {}, "rss_before": 2**20, "peak_rss": 2**21}
     expected = contextlib.nullcontext() if right else pytest.raises(DemoFailed, match=f"has {landed} records")
     with expected:
-        show(localstack, sample_api(records=50).url, outcome)
+        show_ingest(localstack, sample_api(records=50).url, outcome)
     assert (": the same" in capsys.readouterr().out) == right
 
 
 def test_a_second_demo_in_the_same_place_is_refused(state: Path) -> None:
     with only_one("demo"):
-        done = run_demo(STAND_IN)
+        done = run_demo(*STAND_IN)
     assert done.returncode == 1
     assert f"Another `make demo` uses {state / 'demo'}" in done.stderr
 

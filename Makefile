@@ -48,13 +48,16 @@ demo: install localstack ## run example DAGs, with Lambda functions, under Airfl
 up: install localstack ## start Airflow with its UI, the example DAGs and the services, until Ctrl-C
 	@$(RUN) -m dev.up $(ARGS)
 
+# Two processes, each with servers of its own; the tests of one file stay together.
+SIDE_BY_SIDE = --numprocesses 2 --dist loadfile
+
 .PHONY: test
 test: install localstack ## run the test suite
-	@$(RUN) -m pytest -m "not long" $(ARGS)
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not long" $(ARGS)
 
 .PHONY: test-all
 test-all: install localstack ## run the test suite and the long suites
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: lint
 lint: install ## check style, types and the layers' import rules

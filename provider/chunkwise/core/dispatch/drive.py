@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -23,14 +24,14 @@ from chunkwise.core.dispatch.functions import (
 from chunkwise.core.dispatch.limit import share
 from chunkwise.core.dispatch.model import Cancelled, Failed, Invoked, Limit, Plan
 from chunkwise.core.dispatch.rounds import Decision, Rounds
-from chunkwise.core.dispatch.watch import Patience, States
+from chunkwise.core.dispatch.watch import OF_ONE, Patience, States, gates
 from chunkwise.core.errors import FunctionFailed, InvokeFailed
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of
 
 log = logging.getLogger(__name__)
 
 #: invocations under way at once, of one dispatch
-AT_ONCE: Final = 16
+AT_ONCE: Final = OF_ONE
 #: an attempt that has not begun for so long is invoked again, by the same name
 AGAIN_SECONDS: Final = 60.0
 #: tries of one invocation that Lambda does not take, and the bounds of the waits between them in seconds
@@ -268,7 +269,7 @@ class GroupDriver:
         arguments = request(self._function, self._invocation, staging, chunk, attempt, plan.dispatch)
         for tried in range(1, _TRIES + 1):
             try:
-                async with self._watch.invoking:
+                async with self._watch.invoking, self._gate:
                     found: dict[str, Any] = await self._client.invoke(**arguments)
                 return found
             except self._patience.errors as error:
@@ -277,6 +278,11 @@ class GroupDriver:
                 bound = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tried - 1))
                 await asyncio.sleep(random.uniform(bound / 2, bound))
         raise AssertionError  # pragma: no cover
+
+    @property
+    def _gate(self) -> AbstractAsyncContextManager[object]:
+        # a synchronous invocation is under way for as long as the function runs
+        return nullcontext() if self._invocation == "request_response" else gates().invocations
 
     # --- what an answer, or a durable execution, tells ------------------------------------------------------
 
@@ -314,10 +320,16 @@ class GroupDriver:
             if asked >= _ASKED:
                 break
             asked += 1
-            found = await self._client.get_durable_execution(DurableExecutionArn=execution)
-            status = str(found.get("Status"))
             # to the end of the queue: the next round asks for others
             self._executions[chunk, attempt] = self._executions.pop((chunk, attempt))
+            try:
+                found = await self._client.get_durable_execution(DurableExecutionArn=execution)
+            except CALL_ERRORS as error:  # records and deadlines tell, too, if later
+                log.warning(
+                    "a durable execution was not looked at: %s", code_of(error) or type(error).__name__
+                )
+                return
+            status = str(found.get("Status"))
             if status in ("FAILED", "TIMED_OUT", "STOPPED"):
                 error = FunctionFailed(
                     f"the durable execution of Lambda function {self._function.name!r} ended"

@@ -70,6 +70,22 @@ def describe(client: Any, name: str, qualifier: str | None = None) -> Function:
     )
 
 
+def own_retries(client: Any, name: str, qualifier: str | None = None) -> int | None:
+    """How often Lambda itself repeats an asynchronous invocation that failed; ``None``: it does not say.
+
+    Source: AWS Lambda, "Configuring error handling settings for asynchronous invocations": 2 unless set.
+
+    :param client: boto3 Lambda client.
+    """
+    try:
+        found = client.get_function_event_invoke_config(
+            FunctionName=name, **({"Qualifier": qualifier} if qualifier else {})
+        )
+    except CALL_ERRORS as error:
+        return 2 if status_of(error) == 404 else None
+    return int(found.get("MaximumRetryAttempts", 2))
+
+
 def request(
     function: Function, invocation: Invocation, staging: Staging, chunk: int, attempt: str, dispatch: str
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from chunkwise.core.dispatch.autopsy import LOOKED_AT, why
 from chunkwise.core.dispatch.cancel import go_on
-from chunkwise.core.dispatch.functions import Invocation, describe
+from chunkwise.core.dispatch.functions import Invocation, describe, own_retries
 from chunkwise.core.dispatch.process import GroupReceipt
 from chunkwise.core.dispatch.staging import Staging, parse_state
 from chunkwise.core.errors import ChunkFailed, ConfigError, InvokeFailed
@@ -22,6 +23,8 @@ from chunkwise.triggers.lambda_chunks import LambdaChunksTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -44,7 +47,16 @@ def prepare(
     """
     if not function_name:
         raise ConfigError("compute='lambda' needs function_name: the function that runs the processor")
-    function = describe(aws_client("lambda", aws), function_name, qualifier or None)
+    client = aws_client("lambda", aws)
+    function = describe(client, function_name, qualifier or None)
+    retries = own_retries(client, function_name, qualifier or None)
+    if retries:
+        log.warning(
+            "Lambda repeats failed invocations of %s %d times: set MaximumRetryAttempts to 0, for this task"
+            " decides what is tried again",
+            function_name,
+            retries,
+        )
     if invocation == "durable" and not function.durable:
         raise ConfigError(
             f"invocation='durable': Lambda function {function_name!r} has no durable configuration; create it"

@@ -6,7 +6,7 @@ import argparse
 import os
 import platform
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from benchmarks.fan_out.meter import blocked_seconds, cpu_seconds, peak_bytes
@@ -24,7 +24,6 @@ class Crowd:
     stage: Stage
     most_tasks: int = 0
     most_dispatches: int = 0
-    dispatches: set[int] = field(default_factory=set)
 
     def look(self, run_id: str, dispatches: int) -> None:
         """Count the tasks that wait in the triggerer, and the dispatches that they belong to."""

@@ -41,9 +41,8 @@ def peak_bytes(service: Service) -> int:
     peaks = [0]
     for process in service.processes():
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    peaks.append(int(line.split()[1]) * 1024)
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peaks += [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
     return max(peaks)
 
 

@@ -17,7 +17,7 @@ from chunkwise.core.dispatch.plan import plan_dispatch
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from dev.airflow import AirflowStack
-from dev.processes import REPOSITORY
+from dev.processes import REPOSITORY, silent
 from dev.services import BUCKET, EmbeddedServices
 
 HERE = Path(__file__).parent
@@ -96,7 +96,7 @@ class Stage:
             time.sleep(_POLL_SECONDS)
         self._idle = (self._cpu() - before) / (time.monotonic() - began)
 
-    def run(self, dag: str, look: Callable[[str], object] = lambda run_id: None) -> Spent:
+    def run(self, dag: str, look: Callable[[str], object] = silent) -> Spent:
         """Run a DAG from start to end.
 
         :param look: told the run's id now and then.

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import ClientError as BrokenAnswer
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from chunkwise._aws import S3Hook
+from chunkwise._aws import S3Hook, async_client
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.watch import Patience, States
@@ -96,7 +96,7 @@ class DispatchPartsTrigger(BaseTrigger):
             verify=self.verify,
             config=self.botocore_config,
         )
-        async with await hook.get_async_conn() as client:
+        async with await async_client(hook) as client:
             yield await self._wait(client)
 
     async def _wait(self, client: Any) -> TriggerEvent:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import ClientError as BrokenAnswer
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from chunkwise._aws import AwsBaseHook, S3Hook
+from chunkwise._aws import AwsBaseHook, S3Hook, async_client
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.drive import AT_ONCE, GroupDriver, Watch, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
@@ -193,8 +193,8 @@ class LambdaChunksTrigger(BaseTrigger):
                 }
             ),
         )
-        s3_client = await shared.stack.enter_async_context(await s3.get_async_conn())
-        shared.client = await shared.stack.enter_async_context(await lambdas.get_async_conn())
+        s3_client = await shared.stack.enter_async_context(await async_client(s3))
+        shared.client = await shared.stack.enter_async_context(await async_client(lambdas))
         states = States(s3_client, Staging(s3_client, self.bucket, self.prefix, self.extra_args))
         plan = await states.plan()
         if plan is None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.model import Plan
-from chunkwise.core.dispatch.staging import IN_FLIGHT, Staging, decode
+from chunkwise.core.dispatch.staging import Staging, decode
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, code_of, is_passing, status_of
+from chunkwise.core.storage.listing import read_quickly
 from chunkwise.core.storage.objects import Listed
 
 log = logging.getLogger(__name__)
@@ -23,7 +26,38 @@ log = logging.getLogger(__name__)
 #: looks in a row that may fail for a reason that passes
 _FAILED_LOOKS: Final = 5
 
+#: requests of one dispatch under way at once: a store that does not answer holds up no other dispatch
+OF_ONE: Final = 8
+#: requests under way at once, and listings, of all dispatches in one event loop
+_OF_ALL: Final = 16
+_LISTINGS: Final = 4
+
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gates:
+    """How much all dispatches of one event loop may have under way.
+
+    A request costs the loop a millisecond or two, and those that are answered in the same moment cost it
+    that one after the other, in which it does nothing else: a bound for each dispatch would be none.
+
+    :param requests: for small objects.
+    :param invocations: of functions that are only to take the event.
+    :param listings: pages of 1,000 objects.
+    """
+
+    requests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OF_ALL))
+    invocations: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OF_ALL))
+    listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LISTINGS))
+
+
+_GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, Gates] = WeakKeyDictionary()
+
+
+def gates() -> Gates:
+    """Those of the event loop that runs."""
+    return _GATES.setdefault(asyncio.get_running_loop(), Gates())
 
 
 class States:
@@ -37,7 +71,8 @@ class States:
         self.staging = staging
         self._client = client
         self._arguments = CallArguments(client, staging.extra_args)
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._in_flight = asyncio.Semaphore(OF_ONE)
+        read_quickly(client)
 
     async def plan(self) -> Plan | None:
         """The plan, if there is one."""
@@ -52,12 +87,19 @@ class States:
         """
         listed: list[Listed] = []
         now = datetime.now(UTC)
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.staging.bucket,
-            Prefix=self.staging.state_prefix,
-            **self._arguments.of("ListObjectsV2"),
+        paginator = self._client.get_paginator("list_objects_v2")
+        pages = aiter(
+            paginator.paginate(
+                Bucket=self.staging.bucket,
+                Prefix=self.staging.state_prefix,
+                **self._arguments.of("ListObjectsV2"),
+            )
         )
-        async for page in pages:
+        while True:
+            async with gates().listings:
+                page = await anext(pages, None)
+            if page is None:
+                break
             now = _time_of(page) or now
             listed += [
                 Listed(
@@ -87,7 +129,7 @@ class States:
 
     async def put_new(self, key: str, value: Any) -> bool:
         """Write a value where none stands; whether none stood there."""
-        async with self._in_flight:
+        async with self._in_flight, gates().requests:
             try:
                 await self._client.put_object(
                     Bucket=self.staging.bucket,
@@ -104,13 +146,13 @@ class States:
 
     async def delete(self, key: str) -> None:
         """Delete; what is not there is fine."""
-        async with self._in_flight:
+        async with self._in_flight, gates().requests:
             await self._client.delete_object(
                 Bucket=self.staging.bucket, Key=key, **self._arguments.of("DeleteObject")
             )
 
     async def _body(self, key: str) -> bytes | None:
-        async with self._in_flight:
+        async with self._in_flight, gates().requests:
             try:
                 answer = await self._client.get_object(
                     Bucket=self.staging.bucket, Key=key, **self._arguments.of("GetObject")

@@ -331,11 +331,11 @@ class GroupDriver:
                 return
             status = str(found.get("Status"))
             if status in ("FAILED", "TIMED_OUT", "STOPPED"):
-                error = FunctionFailed(
+                ended = FunctionFailed(
                     f"the durable execution of Lambda function {self._function.name!r} ended"
                     f" with status {status}; {self._place(None)}"
                 )
-                await self._record(chunk, attempt, error)
+                await self._record(chunk, attempt, ended)
 
     async def _record(self, chunk: int, attempt: str, error: FunctionFailed | InvokeFailed) -> None:
         """Leave a failed record in the name of an attempt that cannot do so; its own one counts first."""

@@ -81,6 +81,10 @@ bench-dispatch: install localstack ## measure large files side by side with pand
 	@"$(PYTHON)" dev/venv.py bench
 	@$(RUN) -m benchmarks.dispatch $(ARGS)
 
+.PHONY: bench-fan-out
+bench-fan-out: install localstack ## measure what Airflow takes for chunks in Lambda functions
+	@$(RUN) -m benchmarks.fan_out $(ARGS)
+
 # Pins that are there stay, unless they no longer fit; `make lock UPGRADE=--upgrade` takes the newest.
 UPGRADE ?=
 COMPILE = .venv/bin/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 \

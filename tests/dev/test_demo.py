@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -80,6 +81,51 @@ def test_a_failed_dag_ends_with_1_and_its_last_log_lines() -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "The demo failed. DAG daily_api_ingest failed." in done.stderr
     assert "the stand-in fails on purpose" in done.stderr
+
+
+def test_the_demo_of_a_large_file_shows_plan_lambdas_merge_and_proof() -> None:
+    done = run_demo("--only=large-file", "--file-mb=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = done.stdout
+    assert re.search(r"^Plan +\S+ MB of CSV in 16 chunks, cut by \d+ reads of ", shown, re.MULTILINE)
+    assert re.search(
+        r"^Lambdas +16 invocations of chunkwise-processor, \d+ cold starts, ", shown, re.MULTILINE
+    )
+    assert re.search(r"^Memory +\d+ to \d+ MiB at the peak of a Lambda of 512 MiB ", shown, re.MULTILINE)
+    assert re.search(r"^Merge +16 parts to \S+ MB in ", shown, re.MULTILINE)
+    assert re.search(r"^Rows +30,000 in both files, ", shown, re.MULTILINE)
+    assert "are 60,000 tokens that Python's own hmac made again" in shown
+    assert "\n  protected/people.csv  " in shown
+    assert "daily_api_ingest" not in shown
+
+
+@pytest.mark.long
+def test_the_demo_of_a_fan_out_compares_with_the_api() -> None:
+    done = run_demo("--only=fan-out", "--records=300")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^Plan +6 pages in 3 chunks, which 3 tasks wait for$", done.stdout, re.MULTILINE)
+    assert re.search(r"^Lambdas +3 invocations of chunkwise-ingest, ", done.stdout, re.MULTILINE)
+    assert "Records      300 in the object, 300 in the API: the same" in done.stdout
+
+
+@pytest.mark.long
+def test_a_demo_that_is_stopped_while_lambdas_work_leaves_none_of_them() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--only=large-file"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert any("Lambda: " in line and "0 at work" not in line for line in demo.stdout)
+        tree = psutil.Process(demo.pid).children(recursive=True)
+        assert any("lambda_service/launch.py" in word for process in tree for word in process.cmdline())
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 130
+        assert "Stopped; all processes of the demo have ended." in demo.stderr.read()
+    assert [process for process in tree if process.is_running()] == []
 
 
 @pytest.mark.parametrize(

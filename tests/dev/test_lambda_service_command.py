@@ -123,6 +123,9 @@ def test_it_is_controlled_over_http(started: Start, tmp_path: Path) -> None:
     assert killed.json() == {"done": True}
     while not requests.get(f"{local}/counters", params={"function": "f"}, timeout=10).json().get("errors"):
         time.sleep(0.01)
+    (report,) = requests.get(f"{local}/reports", params={"function": "f"}, timeout=10).json()
+    assert (report["request_id"], report["status"]) == (request_id, "error")
+    assert requests.get(f"{local}/reports", params={"function": "g"}, timeout=10).json() == []
     requests.post(f"{local}/throttle-next", params={"count": 1}, timeout=10)
     with pytest.raises(client.exceptions.TooManyRequestsException):
         client_of_once(endpoint).invoke(FunctionName="f")

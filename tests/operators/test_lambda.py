@@ -158,13 +158,13 @@ def test_deaths_surface_as_what_they_are(
 
 @pytest.mark.parametrize(("retries", "warned"), [(0, False), (2, True)])
 def test_retries_of_lambdas_own_are_warned_of(
-    run_dag: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, capfd: Any, retries: int, warned: bool
+    run_dag: Run, s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: Any, retries: int, warned: bool
 ) -> None:
     source(s3)
     with running(s3.endpoint, processor(max_retry_attempts=retries)) as found:
         use_both(monkeypatch, s3, found)
         assert process(run_dag, planned(s3, chunk_bytes=1 << 20, groups=1)).state == "success"
-    assert ("MaximumRetryAttempts to 0" in "".join(capfd.readouterr())) is warned
+    assert ("MaximumRetryAttempts to 0" in caplog.text) is warned
 
 
 def test_a_function_that_is_not_there_fails_without_a_retry(

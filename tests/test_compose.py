@@ -20,9 +20,10 @@ import yaml
 from airflow.configuration import retrieve_configuration_description
 from airflow.sdk import Connection
 
+from chunkwise.core.protect.hmac_tokens import MIN_KEY
 from dev.airflow import http_connection
 from dev.lambda_service import load_functions
-from dev.services import BUCKET
+from dev.services import BUCKET, TOKEN_SECRET
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE = REPOSITORY / "docker-compose.yaml"
@@ -302,9 +303,27 @@ def test_the_bucket_is_the_same_everywhere() -> None:
         SERVICES["localstack"]["environment"]["CHUNKWISE_BUCKET"] == ENVIRONMENT["CHUNKWISE_BUCKET"] == BUCKET
     )
     assert "head-bucket" in SERVICES["localstack"]["healthcheck"]["test"][1]
-    script = REPOSITORY / "docker" / "localstack" / "create-bucket.sh"
+    script = REPOSITORY / "docker" / "localstack" / "prepare.sh"
     assert "create-bucket" in script.read_text()
     assert script.stat().st_mode & 0o111, "LocalStack runs only what can be executed"
+
+
+def test_tasks_and_functions_have_the_same_key_for_tokens() -> None:
+    """In a connection and in Secrets Manager, by the name that the functions look for."""
+    key = SERVICES["localstack"]["environment"]["CHUNKWISE_TOKEN_KEY"]
+    assert json.loads(ENVIRONMENT["AIRFLOW_CONN_CHUNKWISE_TOKENS"])["password"] == key
+    assert len(key) >= MIN_KEY
+    script = (REPOSITORY / "docker" / "localstack" / "prepare.sh").read_text()
+    assert f'create-secret --name {TOKEN_SECRET} --secret-string "${{CHUNKWISE_TOKEN_KEY}}"' in script
+    assert "secretsmanager" in SERVICES["localstack"]["environment"]["SERVICES"].split(",")
+    arguments = shlex.split(SERVICES["lambda"]["command"])
+    functions = load_functions(REPOSITORY / arguments[arguments.index("--config") + 1])
+    (processor,) = (function for function in functions if function.name == "chunkwise-processor")
+    assert json.loads(processor.environment["CHUNKWISE_SECRETS"]) == {"tokens": TOKEN_SECRET}
+
+
+def test_example_dags_use_the_functions() -> None:
+    assert ENVIRONMENT["CHUNKWISE_COMPUTE"] == "lambda"
 
 
 @pytest.mark.parametrize(("service", "path"), mounts())

@@ -342,6 +342,7 @@ class _Call:
                 # the caller retries: botocore would run the function again behind our back
                 else {"read_timeout": 910, "tcp_keepalive": True, "retries": {"total_max_attempts": 1}}
             )
+            options["max_pool_connections"] = 50  # above all that is in flight at once
             if endpoint:
                 options["s3"] = {"addressing_style": "path"}
             try:

@@ -14,6 +14,7 @@ from chunkwise.core.errors import (
     ConfigError,
     DispatchDiffers,
     DispatchExists,
+    DispatchNotFound,
     MappingError,
     ProofFailed,
     SecretRejected,
@@ -281,3 +282,30 @@ def test_a_staging_directory_can_stand_elsewhere(s3):
     plan_dispatch(s3.client, Source(bucket=s3.bucket, key="in/big.jsonl"), config, staging)
     assert isinstance(staging.load(), Plan)
     assert s3.has("work/in/big.jsonl.dispatch/plan.json")
+
+
+@pytest.mark.parametrize(
+    ("extra_args", "words"),
+    [({"Nope": "x"}, "Nope"), ({"ACL": 5}, "ACL: it must be a string"), ({"Bucket": "x"}, "use bucket")],
+)
+def test_arguments_that_s3_would_refuse_in_the_end_are_refused_at_once(s3, extra_args, words):
+    s3.put("big.jsonl", b"{}\n")
+    job = Job(s3, "big.jsonl", target_options={"extra_args": extra_args})
+    with pytest.raises(ConfigError, match=words):
+        job.plan()
+    assert job.staged() == []
+
+
+def test_a_plan_that_somebody_removed_is_told_from_one_that_never_was(s3):
+    s3.put("big.jsonl", b"{}\n")
+    job = Job(s3, "big.jsonl")
+    with pytest.raises(DispatchNotFound, match="never made"):
+        job.staging.load()
+    job.plan()
+    job.process()
+    job.staging.delete(job.staging.plan_key)
+    for load in (job.staging.load, job.merge):
+        with pytest.raises(DispatchNotFound, match="records of chunks lie there"):
+            load()
+    job.run()
+    assert job.output == b"{}\n"

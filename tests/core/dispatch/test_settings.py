@@ -183,3 +183,11 @@ def test_a_mapping_is_given_as_a_dictionary_as_text_or_not_at_all(s3: S3):
     assert mapping_of(s3.client, source, "auto") is None
     with pytest.raises(MappingError, match="mapping"):
         mapping_of(s3.client, source, {"columns": 1})
+
+
+def test_only_a_parameter_is_named_as_one() -> None:
+    """The command line writes it as its option: a word of the sentence is none."""
+    target = Target(bucket="b", key="k")
+    with pytest.raises(ConfigError, match="there is a protector, and no mapping") as caught:
+        config_of(target, {"protector": {"name": "mask"}}, environ={})
+    assert caught.value.parameters == ()

@@ -221,3 +221,9 @@ def test_zero_bytes_behind_gzip_data_are_left_out(size):
 def test_zero_bytes_elsewhere_are_damage(data, size):
     with pytest.raises(StorageError, match="gzip data"):
         list(decompress([data[at : at + size] for at in range(0, len(data), size)], "gzip"))
+
+
+@pytest.mark.parametrize("junk", [b"j", b"junk", b"junk" * 50])
+def test_other_bytes_behind_the_end_are_not_called_a_cut(junk):
+    with pytest.raises(StorageError, match=r"behind its end|damaged gzip data"):
+        list(decompress([gzip.compress(b"one\n") + junk], "gzip"))

@@ -23,7 +23,6 @@ from chunkwise.core.dispatch.replan import replan
 from chunkwise.core.dispatch.spec import Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import (
-    DispatchNotFound,
     LeaseHeld,
     ObjectChanged,
     ObjectExists,
@@ -146,7 +145,7 @@ class _Merge:
             raise ObjectExists(
                 f"{target.uri} was written by somebody else after the plan was made; nothing was published."
                 " Plan again (with on_existing='resume') to replace it as it stands now: what is done is kept"
-            )
+            ).naming("on_existing")
 
     def check_source(self) -> tuple[str | None, bool]:
         """CRC-32 of what was read, and whether S3's own of the source was compared with it."""
@@ -383,7 +382,7 @@ def _published_before(
         if isinstance(source, str):
             if found is not None and found[1].get(DISPATCH) == source:
                 return _already(found, target, source={})
-            raise _no_plan(staging)
+            raise staging.no_plan()
         try:
             etag = pin(client, source.bucket, source.key, version_id=source.version_id).etag.strip('"')
         except SourceChanged:
@@ -391,7 +390,7 @@ def _published_before(
         if found is not None and DISPATCH in found[1] and etag in (None, found[1].get(SOURCE_ETAG)):
             seen = {"uri": f"s3://{source.bucket}/{source.key}", "etag": found[1].get(SOURCE_ETAG)}
             return _already(found, target, source=seen)
-    raise _no_plan(staging)
+    raise staging.no_plan()
 
 
 def _already(found: tuple[Any, dict[str, str]], target: Target, *, source: dict[str, Any]) -> MergeReceipt:
@@ -407,12 +406,6 @@ def _already(found: tuple[Any, dict[str, str]], target: Target, *, source: dict[
         version_id=ref.version_id,
         crc32=ref.crc32,
         already=True,
-    )
-
-
-def _no_plan(staging: Staging) -> DispatchNotFound:
-    return DispatchNotFound(
-        f"there is no plan in {staging.uri}: it was never made, or the dispatch is finished and cleaned up"
     )
 
 

@@ -92,6 +92,8 @@ def plan_dispatch(
         mapping.
     """
     check_places(config, staging, source)
+    CallArguments(client, config.target.extra_args, key=config.target.key)  # the merge must not be the first
+    CallArguments(client, staging.extra_args)
     existing = staging.find() if write else None
     if existing is not None and on_existing == "fail":
         raise DispatchExists(

@@ -138,7 +138,8 @@ def config_of(
     except msgspec.ValidationError as error:
         text = explained(error, plain, Config)
         # it begins with the parameter, or says that one is missing beside another
-        raise ConfigError(text).naming(*re.findall(r"\A\w+", text)) from None
+        named = [name for name in re.findall(r"\A\w+", text) if name in Config.__struct_fields__]
+        raise ConfigError(text).naming(*named) from None
     if limits and config.protector is not None and config.protector.name == "lambda":
         own = {**limits, **config.protector.options}
         config = msgspec.structs.replace(

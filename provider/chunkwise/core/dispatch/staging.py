@@ -223,11 +223,19 @@ class Staging:
         """
         plan = self.find()
         if plan is None:
-            raise DispatchNotFound(
-                f"there is no plan in {self.uri}: it was never made, or the dispatch is finished"
-                " and cleaned up"
-            )
+            raise self.no_plan()
         return plan
+
+    def no_plan(self) -> DispatchNotFound:
+        """The error of whoever needs a plan."""
+        if next(self.list(self.state_prefix), None) is not None:
+            return DispatchNotFound(
+                f"there is no plan in {self.uri}, though records of chunks lie there: somebody removed it, or"
+                " a clean-up was stopped half way; plan again"
+            )
+        return DispatchNotFound(
+            f"there is no plan in {self.uri}: it was never made, or the dispatch is finished and cleaned up"
+        )
 
     def manifest(self, plan: Plan, chunk: int) -> Manifest:
         """What a chunk's manifest holds."""

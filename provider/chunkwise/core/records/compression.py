@@ -207,7 +207,7 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Members. Zero bytes behind the last one are left out, as by gzip(1): media of blocks pad with them."""
     library: Any = zlib if isal_zlib is None else isal_zlib
     member = None
-    ended = padded = False
+    ended = padded = fresh = False
     for chunk in chunks:
         rest = chunk
         while rest:
@@ -220,19 +220,21 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                         "damaged gzip data: after its end there are bytes that are not zero; write the object"
                         " again"
                     )
-                member = library.decompressobj(_GZIP)
+                member, fresh = library.decompressobj(_GZIP), True
             try:
                 data = member.decompress(rest, MiB)
             except library.error as error:
                 raise StorageError(f"damaged gzip data: {error}; write the object again") from None
             if data:
+                fresh = False
                 yield data
             if member.eof:
                 rest, member, ended = member.unused_data, None, True
             else:
                 rest = member.unconsumed_tail
     if member is not None:
-        raise StorageError("the gzip data ends inside a member; write the object again")
+        also = ", or there are other bytes behind its end" if ended and fresh else ""
+        raise StorageError(f"the gzip data ends inside a member{also}; write the object again")
 
 
 # --- zstd ---------------------------------------------------------------------------------------------------

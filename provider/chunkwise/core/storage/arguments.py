@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.validate import ParamValidator
+
 from chunkwise.core.errors import ConfigError
 
 #: what the writer sets itself, and where a user says it instead
@@ -66,6 +68,16 @@ class CallArguments:
         members: Mapping[str, Any] = self._model.operation_model(operation).input_shape.members
         return members
 
+    def _check_value(self, name: str) -> None:
+        # S3 would say so at the first request, which may come after hours of work
+        value = self._extra[name]
+        whole = self._model.operation_model("CreateMultipartUpload").input_shape
+        if ParamValidator().validate({"Bucket": "b", "Key": "k", name: value}, whole).has_errors():
+            kind = whole.members[name].type_name
+            raise ConfigError(f"extra_args has a wrong value of {name}: it must be a {kind}").naming(
+                "extra_args"
+            )
+
     def _check(self, key: str) -> None:
         # An argument that only one of the two calls knows would act or not act depending on the size of the
         # object.
@@ -80,6 +92,7 @@ class CallArguments:
                     f"extra_args has an unknown name {name!r}: "
                     "PutObject and CreateMultipartUpload must both accept it"
                 )
+            self._check_value(name)
         if "ContentEncoding" in self._extra and key.lower().endswith(_COMPRESSED_SUFFIXES):
             raise ConfigError(
                 f"ContentEncoding is refused for {key!r}: HTTP clients would decompress it silently and "

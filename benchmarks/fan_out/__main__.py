@@ -46,13 +46,16 @@ def overhead(found: Stage, jobs: Jobs) -> None:
     """Ours and the peer, one after the other."""
     say(f"{jobs.peer_tasks} tasks of the peer")
     peer = found.run("peer")
+    say(f"  {peer}")
     say(f"{jobs.chunks} chunks in {GROUPS} tasks")
     ours = found.run("process")
+    say(f"  {ours}")
     missing = jobs.chunks - found.done_records("process.jsonl")
     if missing:
         raise RuntimeError(f"{missing} chunks have no done record")
     say(f"{jobs.chunks} chunks from plan to merge")
     whole = found.run("dispatch")
+    say(f"  {whole}")
 
     rows: list[tuple[str, int, int, Spent]] = [
         ("`LambdaInvokeFunctionOperator`, mapped", jobs.peer_tasks, jobs.peer_tasks, peer),

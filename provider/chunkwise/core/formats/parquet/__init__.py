@@ -82,12 +82,13 @@ class Parquet:
 
         :raises SchemaMismatch: a column is to be replaced, and is of a type that holds no texts, or cannot be
             written anew.
-        :raises UnsupportedSource: two columns have the same name, and rows are to become JSON objects.
+        :raises UnsupportedSource: two columns, or two members of a struct, have the same name, and rows are
+            to become JSON objects.
         """
         head = unpack_head(layout.details["head"])
         fields = fields_of(head, name)
         if not native:
-            refuse_twins(fields, name)
+            refuse_twins(head, fields, name)
         for field in fields:
             if field.name not in columns:
                 continue

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import pyarrow as pa
 
 from chunkwise.core.errors import ConfigError, RowInvalid, SchemaMismatch, UnsupportedSource
 from chunkwise.core.formats.model import BadRow
+from chunkwise.core.formats.parquet.columns import arrow_field
 from chunkwise.core.formats.parquet.metadata import Field
-from chunkwise.core.formats.parquet.texts import json_texts, texts
+from chunkwise.core.formats.parquet.texts import KeyTwice, json_texts, texts
+from chunkwise.core.formats.parquet.thrift import Struct
+from chunkwise.core.formats.parquet.types import twin, walk
 
 if TYPE_CHECKING:
     from chunkwise.core.formats.parquet.reader import Stretch
+
+Text = TypeVar("Text", str, "str | None")
 
 
 def is_replaceable(kind: pa.DataType) -> bool:
@@ -40,10 +45,11 @@ def unfit(column: str, name: str, kind: object) -> SchemaMismatch:
     )
 
 
-def refuse_twins(fields: Iterable[Field], name: str) -> None:
-    """Refuse columns that a JSON object could not tell apart.
+def refuse_twins(head: Struct, fields: Iterable[Field], name: str) -> None:
+    """Refuse columns, and members of structs in them, that a JSON object could not tell apart.
 
-    :param name: of the source.
+    :param head: of the source.
+    :param name: of it.
     :raises UnsupportedSource: two have the same name.
     """
     seen: set[str] = set()
@@ -54,6 +60,15 @@ def refuse_twins(fields: Iterable[Field], name: str) -> None:
                 " Keep its format, or write the file with one name for each column"
             )
         seen.add(field.name)
+        found = arrow_field(head, field)
+        for kind in () if found is None else walk(found.type):
+            member = twin(kind)
+            if member is not None:
+                raise UnsupportedSource(
+                    f"column {field.name!r} of {name} has a struct with several members {member!r}: as a JSON"
+                    " object it would lose all but one. Keep the format, or write the file with one name for"
+                    " each member"
+                )
 
 
 class ParquetBatch:
@@ -103,7 +118,7 @@ class ParquetBatch:
     def values(self, column: str) -> list[str | None]:
         """See :class:`~chunkwise.core.formats.model.Batch`; nested values come as JSON.
 
-        :raises RowInvalid: a string of the column is no UTF-8.
+        :raises RowInvalid: a string of the column is no UTF-8, or a map has a key twice.
         """
         found = self._asked.get(column)
         if found is None:
@@ -136,15 +151,13 @@ class ParquetBatch:
         self.changed.add(column)
 
     def records(self) -> list[bytes]:
-        """See :class:`~chunkwise.core.formats.model.Batch` and :func:`json_texts`."""
+        """See :class:`~chunkwise.core.formats.model.Batch` and :func:`json_texts`.
+
+        :raises RowInvalid: as :meth:`values`.
+        """
         table = self.table
         names = [msgspec.json.encode(name).decode() + ":" for name in table.column_names]
-        columns = []
-        for name in table.column_names:
-            try:
-                columns.append(json_texts(self._array(name)))
-            except UnicodeDecodeError:
-                raise self._not_utf8(name) from None
+        columns = [self._read(name, json_texts) for name in table.column_names]
         if not columns:
             return [b"{}"] * self.rows
         return [
@@ -165,22 +178,28 @@ class ParquetBatch:
         return array
 
     def _texts(self, column: str) -> list[str | None]:
-        try:
-            return texts(self._array(column))
-        except UnicodeDecodeError:
-            raise self._not_utf8(column) from None
+        return self._read(column, texts)
 
-    def _not_utf8(self, column: str) -> RowInvalid:
+    def _read(self, column: str, read: Callable[[pa.Array], list[Text]]) -> list[Text]:
         array = self._array(column)
-        for position in range(len(array)):
-            try:
-                array[position].as_py()
-            except UnicodeDecodeError:
-                return RowInvalid(
-                    f"{self.stretch.name}: row {self.first + position} of the chunk: column {column!r} is a"
-                    " string that is no UTF-8"
-                )
-        return RowInvalid(f"{self.stretch.name}: column {column!r} has a string that is no UTF-8")
+        try:
+            return read(array)
+        except (UnicodeDecodeError, KeyTwice):
+            for position in range(len(array)):
+                try:
+                    read(array.slice(position, 1))
+                except UnicodeDecodeError:
+                    raise self._invalid(column, position, "is a string that is no UTF-8") from None
+                except KeyTwice:
+                    raise self._invalid(
+                        column, position, "has a map with a key twice: as a JSON object it would lose one"
+                    ) from None
+            raise
+
+    def _invalid(self, column: str, position: int, reason: str) -> RowInvalid:
+        return RowInvalid(
+            f"{self.stretch.name}: row {self.first + position} of the chunk: column {column!r} {reason}"
+        )
 
 
 def slices(table: pa.Table, limit: int) -> list[pa.Table]:

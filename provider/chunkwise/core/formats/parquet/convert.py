@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +14,10 @@ from chunkwise.core.errors import ConfigError, RowInvalid
 from chunkwise.core.formats.json_check import refusal
 from chunkwise.core.formats.model import Batch, BatchReader, Layout
 from chunkwise.core.formats.parquet.metadata import pack_head, parse_footer
-from chunkwise.core.formats.parquet.types import type_named
+from chunkwise.core.formats.parquet.misfit import Misfit
+from chunkwise.core.formats.parquet.numbers import vanishes
+from chunkwise.core.formats.parquet.types import check_asked, type_named
+from chunkwise.core.formats.parquet.values import json_text, reader
 from chunkwise.core.units import MiB
 
 #: Arrow bytes and rows of a row group, whichever comes first
@@ -28,26 +25,37 @@ _GROUP_BYTES: Final = 32 * MiB
 _GROUP_ROWS: Final = 1 << 20
 _CODECS: Final = ("none", "snappy", "gzip", "zstd", "brotli", "lz4")
 _OPTIONS: Final = frozenset({"schema", "compression"})
+#: details of the layouts whose columns are all that there are: those of CSV and Parquet; JSON's are a sample
+_WHOLE: Final = frozenset({"dialect", "head"})
+#: columns that a message names
+_NAMED: Final = 20
 _NULL: Final = msgspec.Raw(b"null")
 
 
 def target_of(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     """Schema and codec of an output that is converted to Parquet.
 
-    :param options: ``schema``: by name of the column its type as Arrow writes it, which adds columns and
-        changes those that the source has; ``compression``: ``none``, ``snappy``, ``gzip``, ``zstd``
-        (default), ``brotli`` or ``lz4``.
-    :raises ConfigError: an option is unknown or wrong, or no column is known.
+    :param options: ``schema``: by name of the column its type as Arrow writes it; of a column that the source
+        has, or, where its columns are a sample (JSON), may have; ``compression``: ``none``, ``snappy``,
+        ``gzip``, ``zstd`` (default), ``brotli`` or ``lz4``.
+    :raises ConfigError: an option is unknown or wrong, no column is known, or the source has no column of
+        that name.
     """
     check_options(options, _OPTIONS)
     compression = options.get("compression", "zstd")
     if compression not in _CODECS:
         raise ConfigError(f"compression is {compression!r}: choose one of {', '.join(map(repr, _CODECS))}")
-    asked = options.get("schema") or {}
+    asked = options.get("schema")
+    if asked is None:
+        asked = {}
     if not isinstance(asked, Mapping):
         raise ConfigError("schema must give the type of each column by its name")
     types = {column.name: column.type for column in layout.columns or ()}
-    types.update({str(name): str(kind) for name, kind in asked.items()})
+    if layout.columns is not None and not _WHOLE.isdisjoint(layout.details):
+        _check_names(list(map(str, asked)), list(types))
+    for name, kind in asked.items():
+        check_asked(str(kind), str(name))
+        types[str(name)] = str(kind)
     if not types:
         raise ConfigError(
             "the columns of the source are not known: give them, e.g. {'schema': {'id': 'int64', 'name':"
@@ -64,6 +72,20 @@ def target_of(layout: Layout, options: Mapping[str, Any]) -> dict[str, Any]:
     length = int.from_bytes(data[-8:-4], "little")
     footer = parse_footer(data[-8 - length : -8], 0, "the planned output")
     return {"columns": columns, "compression": compression, "head": pack_head(footer.head)}
+
+
+def _check_names(asked: Sequence[str], there: Sequence[str]) -> None:
+    """:raises ConfigError: a column is asked for that is not there; it would come out empty."""
+    for name in asked:
+        if name in there:
+            continue
+        alike = [other for other in there if other.casefold() == name.casefold()]
+        way_out = (
+            f"it has {', '.join(map(repr, alike))}, which differs in case"
+            if alike
+            else f"it has {', '.join(map(repr, there[:_NAMED]))}{', ...' if len(there) > _NAMED else ''}"
+        )
+        raise ConfigError(f"schema gives the type of column {name!r}, which the source has not: {way_out}")
 
 
 def check_options(options: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -196,15 +218,8 @@ class ConvertingEncoder:
         return rows
 
 
-#: texts of a double that JSON has no number for
-_NOT_FINITE: Final = frozenset({"NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"})
-
 #: integers below it are exact in a double (IEEE 754, binary64)
 _EXACT: Final = 2.0**53
-
-
-class _Misfit(Exception):
-    """A value does not fit; the text says why, without the value."""
 
 
 class _Column:
@@ -219,7 +234,7 @@ class _Column:
         self.name = name
         self._kind = kind
         self._fast = _fast(kind) if spelling != "json" else None
-        self._one: Callable[[bytes], Any] = _json_text if spelling == "json" else _reader(kind)
+        self._one: Callable[[bytes], Any] = json_text if spelling == "json" else reader(kind)
 
     def array(self, values: Sequence[msgspec.Raw], first: int) -> pa.Array:
         """The values of some rows.
@@ -231,17 +246,17 @@ class _Column:
         if self._fast is not None:
             try:
                 values_ = self._fast(b"[" + b",".join(texts) + b"]")
-                if not (pa.types.is_floating(self._kind) and any(map(_is_large, values_))):
+                if not (pa.types.is_floating(self._kind) and _are_doubtful(values_, texts)):
                     return pa.array(values_, self._kind)
             except (msgspec.DecodeError, UnicodeDecodeError, pa.ArrowException, OverflowError, ValueError):
                 pass  # one by one, to find the row, or to take numbers that are written as texts
         found = []
         for number, text in enumerate(texts, first):
             try:
-                value = None if text == b"null" else self._one(text)
+                value = self._one(text)
                 if value is not None:
                     pa.scalar(value, self._kind)
-            except _Misfit as error:
+            except Misfit as error:
                 raise self._invalid(number, str(error)) from None
             except (ValueError, TypeError, OverflowError, ArithmeticError, pa.ArrowException):
                 raise self._invalid(number, f"it is no {self._kind}") from None
@@ -254,9 +269,11 @@ class _Column:
         )
 
 
-def _is_large(value: float | None) -> bool:
-    """Whether an integer may have become another one, or a number infinite."""
-    return value is not None and not -_EXACT < value < _EXACT
+def _are_doubtful(values: Sequence[float | None], texts: Sequence[bytes]) -> bool:
+    """Whether an integer may have become another one, or a number infinite or zero."""
+    if any(value is not None and not -_EXACT < value < _EXACT for value in values):
+        return True
+    return 0.0 in values and any(map(vanishes, values, texts))
 
 
 def _fast(kind: pa.DataType) -> Callable[[bytes], Any] | None:
@@ -271,196 +288,3 @@ def _fast(kind: pa.DataType) -> Callable[[bytes], Any] | None:
         if check(kind):
             return msgspec.json.Decoder(list[type_ | None], strict=True).decode  # type: ignore[valid-type]
     return None
-
-
-def _reader(kind: pa.DataType) -> Callable[[bytes], Any]:
-    """Reads one JSON value of a type."""
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _text
-    if pa.types.is_integer(kind):
-        return lambda text: _integer(text, kind)
-    if pa.types.is_floating(kind):
-        return _float
-    if pa.types.is_decimal(kind):
-        return _decimal
-    if pa.types.is_boolean(kind):
-        return _boolean
-    return lambda text: _value(json.loads(text, parse_float=Decimal, object_pairs_hook=_members), kind)
-
-
-def _text(text: bytes) -> str:
-    """A string as it is; anything else as its JSON."""
-    if text[:1] != b'"':
-        return text.decode()
-    return msgspec.json.decode(text, type=str)
-
-
-def _json_text(text: bytes) -> str:
-    """The JSON itself."""
-    return text.decode()
-
-
-def _unquoted(text: bytes) -> str:
-    """A number, or a string that holds one, as CSV has it; empty is null."""
-    return str(json.loads(text)) if text[:1] == b'"' else text.decode()
-
-
-def _integer(text: bytes, kind: pa.DataType) -> int | None:
-    digits = _unquoted(text)
-    if not digits:
-        return None
-    try:
-        number = int(digits) if digits.lstrip("+-").isdigit() else None
-    except ValueError:
-        number = None
-    if number is None:
-        whole = _as_decimal(digits)
-        if whole != whole.to_integral_value() or whole.adjusted() > 40:
-            raise _Misfit(f"it is no integer; pin the column as double, decimal or string instead of {kind}")
-        number = int(whole)
-    try:
-        pa.scalar(number, kind)
-    except (pa.ArrowException, OverflowError):
-        raise _Misfit(
-            f"the integer is beyond {kind}; pin the column as string, or as decimal128(38, 0)"
-        ) from None
-    return number
-
-
-def _as_decimal(digits: str) -> Decimal:
-    try:
-        number = Decimal(digits)
-    except InvalidOperation:
-        raise _Misfit("it is no number") from None
-    if not number.is_finite():
-        raise _Misfit("it is no finite number")
-    return number
-
-
-def _float(text: bytes) -> float | None:
-    digits = _unquoted(text)
-    if not digits:
-        return None
-    return _double(digits)
-
-
-def _double(digits: str) -> float:
-    """A double that does not lie about its text: what is rounded is what cannot be written in binary, but no
-    integer becomes another one, and no number infinite.
-    """
-    if digits in _NOT_FINITE:
-        return float(digits)
-    exact = _as_decimal(digits)
-    number = float(digits)
-    if math.isinf(number) or (digits.lstrip("+-").isdigit() and Decimal(number) != exact):
-        raise _Misfit("a double cannot hold it; pin the column as string or decimal")
-    return number
-
-
-def _decimal(text: bytes) -> Decimal | None:
-    digits = _unquoted(text)
-    return _as_decimal(digits) if digits else None
-
-
-def _boolean(text: bytes) -> bool | None:
-    word = _unquoted(text).lower()
-    if not word:
-        return None
-    if word not in ("true", "false"):
-        raise _Misfit("it is neither true nor false")
-    return word == "true"
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Of two equal keys one value would be lost."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise _Misfit("an object in it has a key twice; pin the column as json, which keeps its text")
-    return members
-
-
-def _value(value: Any, kind: pa.DataType) -> Any:
-    """A decoded JSON value as pyarrow takes it: times from ISO 8601, binary from base64, nested ones member
-    by member.
-    """
-    if value is None:
-        return None
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        if not isinstance(value, list):
-            raise _Misfit(f"a list was expected for {kind}")
-        return [_value(item, kind.value_type) for item in value]
-    if pa.types.is_struct(kind):
-        members = {field.name: field.type for field in kind}
-        if not isinstance(value, dict) or not value.keys() <= members.keys():
-            raise _Misfit(f"an object with the members of {kind} was expected")
-        return {name: _value(value.get(name), inner) for name, inner in members.items()}
-    if pa.types.is_map(kind):
-        pairs = value.items() if isinstance(value, dict) else value
-        return [(_value(key, kind.key_type), _value(item, kind.item_type)) for key, item in pairs]
-    if isinstance(value, dict | list):
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            return json.dumps(value, default=str, separators=(",", ":"), ensure_ascii=False)
-        raise _Misfit(f"it is nested, and {kind} is not")
-    if not isinstance(value, str):
-        return _number(value, kind)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return value
-    if not value and not _is_binary(kind):
-        return None
-    if pa.types.is_timestamp(kind):
-        return _timestamp(value, kind)
-    if pa.types.is_date(kind):
-        return date.fromisoformat(value)
-    if pa.types.is_time(kind):
-        return time.fromisoformat(value)
-    if _is_binary(kind):
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error:
-            raise _Misfit("it is no base64") from None
-    return _reader(kind)(json.dumps(value).encode())
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    )
-
-
-def _number(value: Any, kind: pa.DataType) -> Any:
-    if isinstance(value, bool):
-        if not pa.types.is_boolean(kind):
-            raise _Misfit(f"a boolean is no {kind}")
-        return value
-    if pa.types.is_decimal(kind):
-        return Decimal(value)
-    if pa.types.is_floating(kind):
-        return _double(str(value))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return str(value)
-    if pa.types.is_integer(kind) or pa.types.is_duration(kind):
-        return _integer(str(value).encode(), kind if pa.types.is_integer(kind) else pa.int64())
-    raise _Misfit(f"a number is no {kind}")
-
-
-def _timestamp(text: str, kind: pa.DataType) -> Any:
-    """An instant, or a time of a clock on a wall, exact to the unit of the type."""
-    moment, fraction = text, ""
-    dot = text.find(".")
-    if dot >= 0:
-        stop = dot + 1
-        while stop < len(text) and text[stop].isdigit():
-            stop += 1
-        fraction, moment = text[dot + 1 : stop], text[:dot] + text[stop:]
-    found = datetime.fromisoformat(moment)
-    if kind.tz is not None and found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    if kind.tz is None and found.tzinfo is not None:
-        raise _Misfit(f"it has a zone, and {kind} has none")
-    origin = datetime(1970, 1, 1, tzinfo=found.tzinfo and UTC)
-    delta = found - origin
-    digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[kind.unit]
-    if fraction[digits:].strip("0"):
-        raise _Misfit(f"it is finer than {kind}")
-    units = (delta.days * 86_400 + delta.seconds) * 10**digits
-    return units + int((fraction[:digits]).ljust(digits, "0") or 0)

@@ -145,7 +145,7 @@ class ParquetReader:
         head = unpack_head(self._layout.details["head"])
         fields = fields_of(head, self._source.name)
         if self._whole:
-            refuse_twins(fields, self._source.name)
+            refuse_twins(head, fields, self._source.name)
         wanted = [f for f in fields if self._whole or f.name in self._request.columns]
         indexes = (Indexes(self._source), Indexes(self._source))
         with Blocks(self._source) as blocks:

@@ -9,6 +9,11 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+
+class KeyTwice(ValueError):
+    """A map has a key twice, of which a JSON object would lose one."""
+
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -19,6 +24,7 @@ def texts(array: pa.Array) -> list[str | None]:
     are found again. Nested values come as JSON.
 
     :raises UnicodeDecodeError: a string is no UTF-8.
+    :raises KeyTwice: a map has a key of text twice.
     """
     kind = array.type
     if _is_text(kind):
@@ -41,6 +47,7 @@ def json_texts(array: pa.Array) -> list[str]:
     else a list of pairs.
 
     :raises UnicodeDecodeError: a string is no UTF-8.
+    :raises KeyTwice: a map has a key of text twice.
     """
     kind = array.type
     if pa.types.is_null(kind):
@@ -129,6 +136,10 @@ def _nested(array: pa.Array) -> list[str]:
     else:
         offsets = array.offsets.to_pylist()
         starts, ends = offsets[:-1], offsets[1:]
+    if opening == "{":
+        for there, start, end in zip(valid, starts, ends):
+            if there and len(set(keys[start:end])) < end - start:
+                raise KeyTwice
     return [
         opening + ",".join(entries[start:end]) + closing if there else "null"
         for there, start, end in zip(valid, starts, ends)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
+from zoneinfo import ZoneInfo, available_timezones
 
 import pyarrow as pa
 
@@ -25,6 +27,7 @@ _COMMON: Final = {
 _PATTERN: Final = re.compile(
     r"(?P<name>\w+)\s*(?:\((?P<round>[^()]*)\)|\[(?P<square>[^\[\]]*)\]|<(?P<angle>.*)>)?"
 )
+_OFFSET: Final = re.compile(r"[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _SHOWN: Final = "string, int64, double, bool, decimal128(10, 2), timestamp[us, tz=UTC], date32, list<string>"
 
 
@@ -38,6 +41,52 @@ def type_named(text: str, column: str) -> pa.DataType:
     if found is None:
         raise ConfigError(f"column {column!r}: {text!r} is no type of Arrow; give e.g. {_SHOWN}")
     return found
+
+
+def check_asked(text: str, column: str) -> None:
+    """Refuse a type that somebody asked for, and that every chunk or every reader would refuse.
+
+    :raises ConfigError: it is no type, a struct in it has two members of one name, or a timestamp a zone that
+        is not known.
+    """
+    for kind in walk(type_named(text, column)):
+        member = twin(kind)
+        if member is not None:
+            raise ConfigError(f"column {column!r}: {kind} has several members {member!r}; give each its name")
+        if pa.types.is_timestamp(kind) and kind.tz is not None and not _is_zone(kind.tz):
+            raise ConfigError(
+                f"column {column!r}: {kind.tz!r} is no time zone; give e.g. UTC, Europe/Berlin or +02:00"
+            )
+
+
+def walk(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type, and those inside it."""
+    yield kind
+    inner: list[pa.DataType] = []
+    if pa.types.is_struct(kind):
+        inner = [field.type for field in kind]
+    elif pa.types.is_map(kind):
+        inner = [kind.key_type, kind.item_type]
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = [kind.value_type]
+    for one in inner:
+        yield from walk(one)
+
+
+def twin(kind: pa.DataType) -> str | None:
+    """The name that several members of a struct have."""
+    names = [field.name for field in kind] if pa.types.is_struct(kind) else []
+    return next((name for number, name in enumerate(names) if name in names[:number]), None)
+
+
+def _is_zone(name: str) -> bool:
+    if name == "UTC" or _OFFSET.fullmatch(name):
+        return True
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return not available_timezones()  # a machine without a time zone database knows none
+    return True
 
 
 def _parse(text: str) -> pa.DataType | None:
@@ -62,7 +111,7 @@ def _parse(text: str) -> pa.DataType | None:
 
 
 def _with_unit(name: str, items: list[str]) -> pa.DataType | None:
-    if name == "timestamp" and len(items) == 2 and items[1].startswith("tz="):
+    if name == "timestamp" and len(items) == 2 and items[1].startswith("tz=") and items[1] != "tz=":
         return pa.timestamp(items[0], items[1].removeprefix("tz="))
     if name == "fixed_size_binary" and len(items) == 1:
         return pa.binary(int(items[0]))

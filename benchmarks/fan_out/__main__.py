@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from benchmarks.fan_out.meter import blocked_seconds, cpu_seconds, peak_bytes
 from benchmarks.fan_out.stage import GROUPS, PARALLELISM, Jobs, Spent, Stage, stage
+from dev.processes import exit_on_signals
 
 MIB = 2**20
 #: what an invocation may cost, as a share of what a mapped task costs
@@ -134,7 +135,7 @@ def main() -> int:
         " all processes of Airflow, not of Lambda and S3.\n",
         flush=True,
     )
-    with stage(jobs, say) as found:
+    with exit_on_signals(), stage(jobs, say) as found:
         say("warming up")
         found.warm_up()
         if "overhead" not in options.without:

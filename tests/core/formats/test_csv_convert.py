@@ -14,6 +14,8 @@ from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadReq
 from chunkwise.core.segments import Literal
 from tests.support.csv_texts import Run
 
+_NULLISH = st.sampled_from(["NA", "0", "true", " ", "", "x", None, 0, True])
+_BARS = st.text("|;x", max_size=3)
 TEXTS = st.text(st.sampled_from(list('a",\r\n;é€\u2028\\ #')), max_size=5)
 
 
@@ -124,6 +126,41 @@ def test_one_null_column_is_no_blank_line():
     data = converted(layout_of("a"), [{"a": None}, {}, {"a": ""}, {"a": "x"}])
     assert data == b'a\n""\n""\n""\nx\n'
     assert converted(layout_of("a"), [{"a": None}, {"a": ""}], na_rep="NA") == b'a\nNA\n""\n'
+
+
+@given(
+    st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(("a", "b"), _NULLISH)), min_size=1, max_size=8),
+    st.sampled_from(["NA", "0", "true", " "]),
+    st.integers(1, 8),
+)
+def test_a_text_that_is_spelled_like_null_has_quotes_whatever_stands_beside_it(records, null, size):
+    """Bare it is null; how the rows are batched changes nothing."""
+    encoder = Csv().encoder(Csv().target(layout_of("a", "b"), {"na_rep": null}, native=False))
+    lines = [json.dumps(record).encode() for record in records]
+    pieces = [b"".join(encoder.convert(lines[at : at + size], at)) for at in range(0, len(lines), size)]
+
+    def cell(value):
+        if value is None:
+            return null
+        text = value if isinstance(value, str) else json.dumps(value)
+        return f'"{text}"' if text in ("", null) else text
+
+    expected = [f"{cell(record.get('a'))},{cell(record.get('b'))}\n" for record in records]
+    assert b"".join(pieces).decode() == "".join(expected)
+
+
+def test_a_text_of_csv_that_is_spelled_like_null_has_quotes():
+    run = Run(b"a,b\nNA,1\n2,\n")
+    batches, _ = run.read(0, 14, ReadRequest(records=True))
+    assert converted(run.layout, batches[0].records(), raw=True, na_rep="NA") == b'a,b\n"NA",1\n2,\n'
+
+
+@given(st.lists(st.tuples(_BARS, _BARS), max_size=5), st.sampled_from(["||", "|;", ";|;"]))
+def test_a_cell_that_ends_like_a_delimiter_begins_is_read_back(rows, sep):
+    data = converted(layout_of("a", "b"), [dict(zip("ab", row, strict=True)) for row in rows], sep=sep)
+    batches, _ = Run(data, {"sep": sep}).read(0, len(data), ReadRequest(columns=("a", "b")))
+    found = [row for batch in batches for row in zip(batch.values("a"), batch.values("b"), strict=True)]
+    assert found == rows
 
 
 def test_headers_come_once_and_not_where_they_are_not_wanted():

@@ -2,15 +2,21 @@
 
 import bz2
 import gzip
+import io
 import lzma
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from chunkwise.core.errors import ConfigError, InvalidSource, UnsupportedSource
 from chunkwise.core.formats.csv_details import Details
 from chunkwise.core.formats.csv_format import Csv
+from chunkwise.core.formats.csv_options import output_options
+from chunkwise.core.formats.json_lines import JsonLines
 from chunkwise.core.formats.model import Boundary, ReadRequest
+from chunkwise.core.formats.parquet import Parquet
 from tests.support.csv_texts import Run
 from tests.support.sources import BytesSource
 
@@ -126,6 +132,20 @@ def test_encodings_of_one_byte_a_character_are_handled(encoding):
         ({"usecols": ["a"]}, "usecols=.* is not handled: leave it out"),
         ({"skip_blank_lines": False}, "skip_blank_lines=False"),
         ({"index_col": 0}, "index_col=0"),
+        ({"names": 5}, "names must be a list of names"),
+        ({"names": {"a": 1}}, "names must be a list of names"),
+        ({"lineterminator": []}, r"lineterminator=\[\] of format 'csv': '\\n', '\\r' and"),
+        ({"quoting": []}, r"quoting=\[\] of format 'csv': 0, 1 and 3"),
+        ({"quoting": True}, "quoting=True"),
+        ({"doublequote": 0}, "doublequote=0: it must be true or false"),
+        ({"header": 0.0}, r"header=0\.0"),
+        ({"header": {}}, r"header=\{\}"),
+        ({"encoding": []}, r"encoding=\[\]: it must be the name of an encoding"),
+        ({"encoding": 5}, "encoding=5"),
+        ({"skiprows": []}, r"skiprows=\[\]: it must be a number of lines"),
+        ({"quotechar": []}, r"quotechar=\[\]: it must be one character"),
+        ({"comment": 1}, "comment=1: it must be one character"),
+        ({"sep": []}, r"sep=\[\]: give the delimiter"),
     ],
 )
 def test_an_option_that_cannot_work_is_named(options, message):
@@ -175,11 +195,68 @@ def test_a_csv_output_keeps_bytes_unless_another_form_is_asked_for(options, kept
     [
         ({"index": True}, "index=True of format 'csv' is not handled"),
         ({"what": 1}, "option 'what' of format 'csv' is unknown"),
+        ({"columns": 5}, "columns must be a list of names"),
+        ({"names": {}}, "names must be a list of names"),
+        ({"lineterminator": []}, r"lineterminator=\[\] of format 'csv': '\\n', '\\r\\n' and '\\r'"),
+        ({"lineterminator": ""}, "lineterminator=''"),
+        ({"quoting": []}, r"quoting=\[\] of format 'csv': 0 \(where it must be\) and 1"),
+        ({"quoting": False}, "quoting=False"),
+        ({"quotechar": 5}, "quotechar=5: it must be one character"),
+        ({"header": None}, "header=None of a csv output: true or false"),
+        ({"header": 0}, "header=0 of a csv output: true or false"),
+        ({"header": 1}, "header=1 of a csv output: true or false"),
+        ({"header": []}, r"header=\[\] of a csv output: true or false"),
+        ({"encoding": {}}, r"encoding=\{\}: it must be the name of an encoding"),
+        ({"na_rep": 0}, "na_rep=0: it must be a text"),
+        ({"na_rep": []}, r"na_rep=\[\]: it must be a text"),
+        ({"na_rep": "'", "quotechar": "'"}, "na_rep=\"'\": .*the delimiter ',' and the quotechar \"'\""),
+        ({"na_rep": "a'b", "quotechar": "'"}, 'na_rep="a\'b": .* the quotechar'),
+        ({"na_rep": '"'}, "na_rep='\"': .* the quotechar '\"'"),
+        ({"na_rep": "x;", "sep": ";"}, "na_rep='x;': .* the delimiter ';'"),
+        ({"na_rep": "|", "sep": "||"}, r"na_rep='\|': .* the delimiter"),
+        ({"na_rep": "\r"}, "na_rep='.*r': .* without line ends"),
+        ({"na_rep": "é", "encoding": "ascii"}, "na_rep='é' does not exist in encoding ascii"),
     ],
 )
 def test_an_output_option_that_is_not_handled_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Csv().keeps(inspected(b"a,b\n"), options)
+
+
+def test_a_null_may_have_the_quote_that_is_not_the_quotechar():
+    assert output_options({"na_rep": '"', "quotechar": "'"}).null == '"'
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["x"], "option columns leaves out 'y': a csv output has all 2 columns of its source"),
+        (["x", "z"], "option columns names 'z', which is no column of the source: it has 'x', 'y'"),
+        (["y", "x", "z"], "option columns names 'z', which is no column of the source"),
+        (["X", "y"], "option columns names 'X', which is no column of the source: it is 'x' there"),
+    ],
+)
+def test_columns_of_an_output_that_no_chunk_could_write_are_refused_at_once(columns, message):
+    table = io.BytesIO()
+    pq.write_table(pa.table({"x": ["1"], "y": ["2"]}), table)
+    for layout in (
+        inspected(b"x,y\n1,2\n"),
+        inspected(b"1,2\n", names=["x", "y"]),
+        Parquet().inspect(BytesSource(table.getvalue()), {}),
+    ):
+        assert Csv().target(layout, {"columns": ["y", "x"]}, native=False)["columns"] == ("y", "x")
+        with pytest.raises(ConfigError, match=message):
+            Csv().target(layout, {"columns": columns}, native=False)
+
+
+def test_columns_of_an_output_may_be_others_than_those_of_a_sample():
+    layout = JsonLines().inspect(BytesSource(b'{"x":"1","y":2}\n'), {})
+    assert Csv().target(layout, {"columns": ["x", "z"]}, native=False)["columns"] == ("x", "z")
+
+
+def test_a_name_that_the_encoding_of_an_output_lacks_is_refused_at_once():
+    with pytest.raises(ConfigError, match="the name of a column cannot be written in ascii"):
+        Csv().target(inspected("é,y\n1,2\n".encode()), {"encoding": "ascii"}, native=False)
 
 
 @pytest.mark.parametrize(

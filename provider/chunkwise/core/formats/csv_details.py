@@ -56,3 +56,23 @@ def check_names(columns: tuple[str, ...] | None, source: str, *, empty: bool) ->
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
         raise ConfigError(f"{source} has column {twice[0]!r} more than once: which one is meant?")
+
+
+def check_same(columns: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """Refuse columns of an output that every chunk would refuse, or that nothing would ever fill.
+
+    :param columns: of the output; any order.
+    :param names: all columns of the source.
+    :raises ConfigError: one is on one side alone.
+    """
+    missing = [name for name in names if name not in columns]
+    for name in columns:
+        if name not in names:
+            alike = [other for other in missing if other.casefold() == name.casefold()]
+            hint = f"it is {alike[0]!r} there" if alike else f"it has {', '.join(map(repr, names[:20]))}"
+            raise ConfigError(f"option columns names {name!r}, which is no column of the source: {hint}")
+    if missing:
+        raise ConfigError(
+            f"option columns leaves out {missing[0]!r}: a csv output has all {len(names)} columns of its"
+            " source, in the order of this option"
+        )

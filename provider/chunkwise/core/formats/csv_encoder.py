@@ -56,8 +56,9 @@ class CsvEncoder:
         """See :meth:`chunkwise.core.formats.model.PartEncoder.convert`.
 
         Strings get quotes where they must have them, and where they are empty: an empty cell without quotes
-        is null or a key that is missing (only those of CSV get none, since it has no null). Numbers and
-        booleans keep their text; what is nested becomes compact JSON.
+        is null or a key that is missing (only those of CSV get none, since it has no null). With another text
+        for null (``na_rep``), whatever has this text gets quotes. Numbers and booleans keep their text; what
+        is nested becomes compact JSON.
 
         :raises RowInvalid: a record has a key that no column has, or a text that the encoding lacks.
         """
@@ -100,7 +101,8 @@ class RowWriter:
         self._null = output.null
         self._quote = str(output.dialect.quote)
         self._quote_all = output.quote_all
-        self._special = (self._delimiter, self._quote, "\r", "\n")
+        # of a delimiter of several characters one is enough: at the end of a cell it would become part of it
+        self._special = (self._delimiter[:1], self._quote, "\r", "\n")
         self._decoders: list[tuple[msgspec.json.Decoder[Any], Callable[[list[Any]], list[str]]]] = []
         if plain_keys(columns):
             self._decoders = [
@@ -133,9 +135,14 @@ class RowWriter:
         """Cells of a column of strings."""
         if not self._quote_all:
             joined = "".join(texts)
-            if not any(sign in joined for sign in self._special) and (self._bare_empty or "" not in texts):
+            empty = not self._bare_empty and "" in texts
+            if not (empty or any(sign in joined for sign in self._special) or self._has_null(texts)):
                 return texts
         return [self._cell(text) for text in texts]
+
+    def _has_null(self, texts: list[str]) -> bool:
+        """Whether a text is spelled as null is."""
+        return bool(self._null) and self._null in texts
 
     def _cell(self, text: str) -> str:
         if not text and self._bare_empty and not self._quote_all:
@@ -159,8 +166,7 @@ class RowWriter:
             return self._cell(_TEXT.decode(value))
         if value[:1] in (b"{", b"["):
             return self._cell(msgspec.json.format(value, indent=-1).decode())
-        text = value.decode()
-        return self._cell(text) if self._quote_all or any(sign in text for sign in self._special) else text
+        return self._cell(value.decode())
 
     def _lines(self, columns: list[list[str]]) -> bytes:
         lines = map(self._delimiter.join, zip(*columns, strict=True))

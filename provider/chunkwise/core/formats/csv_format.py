@@ -9,7 +9,7 @@ import msgspec
 
 from chunkwise.core.errors import ConfigError, InvalidSource
 from chunkwise.core.formats.csv_cells import cells_of
-from chunkwise.core.formats.csv_details import Details, check_names
+from chunkwise.core.formats.csv_details import Details, check_names, check_same
 from chunkwise.core.formats.csv_dialect import BOM, Dialect, refuse_wide
 from chunkwise.core.formats.csv_encoder import CsvEncoder, RowWriter, Target
 from chunkwise.core.formats.csv_options import InputOptions, input_options, keeps_form, output_options
@@ -33,6 +33,8 @@ from chunkwise.core.segments import Literal, Range, Segment
 from chunkwise.core.units import KiB, MiB
 
 _LONGEST_HEAD: Final = 16 * MiB
+#: details of the layouts whose columns are all that there are: those of CSV and Parquet; JSON's are a sample
+_WHOLE: Final = frozenset({"dialect", "head"})
 #: bytes in which a guess must become likely, unless a record is longer
 _WINDOWS: Final = 256 * KiB
 #: bytes in which the end of a longer record is looked for
@@ -189,7 +191,8 @@ class Csv:
     def target(self, layout: Layout, options: Mapping[str, Any], *, native: bool) -> dict[str, Any]:
         """See :meth:`chunkwise.core.formats.model.Format.target`.
 
-        :raises ConfigError: an option is unknown or wrong, or no columns are known.
+        :raises ConfigError: an option is unknown or wrong, no columns are known, or those that were given are
+            others than those of a source whose columns are known.
         """
         names = Details.names(layout)
         if native:
@@ -201,11 +204,20 @@ class Csv:
                 raise ConfigError(
                     "csv needs the names of its columns, and the source has none: give option columns"
                 )
+            if names is not None and not _WHOLE.isdisjoint(layout.details):
+                check_same(columns, names)
             twice = sorted({name for name in columns if columns.count(name) > 1})
             if twice:
                 raise ConfigError(f"the source has column {twice[0]!r} more than once: which one is meant?")
             # where the source is CSV, too, an empty cell is no null
             target = Target(output=output, columns=columns, bare_empty="dialect" in layout.details)
+            try:
+                RowWriter(output, columns).header()
+            except UnicodeEncodeError:
+                raise ConfigError(
+                    f"the name of a column cannot be written in {output.dialect.encoding}: choose another"
+                    " encoding"
+                ) from None
         found: dict[str, Any] = msgspec.to_builtins(target)
         return found
 

@@ -136,21 +136,20 @@ def input_options(options: Mapping[str, Any], source: str) -> InputOptions:
             _check_only(option, value, _ONLY[option])
         elif option not in _DIALECT and option not in _NO_CONVERSION and option not in _HOW:
             raise ConfigError(f"option {option!r} of format 'csv' is unknown, or not handled")
-    quoting = options.get("quoting") or 0
-    if quoting not in (0, 1, 3):
-        raise ConfigError(f"quoting={quoting!r} of format 'csv': 0, 1 and 3 (none) are handled")
-    ends = options.get("lineterminator")
-    if ends not in _ENDS:
-        raise ConfigError(f"lineterminator={ends!r}: '\\n', '\\r' and '\\r\\n' (any of them) are handled")
+    quoting = _one_of(options, "quoting", (0, 1, 3), "0, 1 and 3 (none) are handled")
+    ends = _one_of(
+        options, "lineterminator", tuple(_ENDS), "'\\n', '\\r' and '\\r\\n' (any of them) are handled"
+    )
     names = _names(options, "names")
     header = options.get("header", "infer")
     if header == "infer":
         header = None if names is not None else 0
-    if header is not None and (isinstance(header, bool) or header != 0):
+    if header is not None and not _is_one_of(header, (0,)):
         raise ConfigError(
             f"header={options['header']!r}: 0, null or 'infer'; skip the lines before it by skiprows"
         )
-    skip = options.get("skiprows") or 0
+    skip = options.get("skiprows")
+    skip = 0 if skip is None else skip
     if isinstance(skip, bool) or not isinstance(skip, int) or skip < 0:
         raise ConfigError(f"skiprows={options['skiprows']!r}: it must be a number of lines")
     dialect = Dialect(
@@ -160,7 +159,7 @@ def input_options(options: Mapping[str, Any], source: str) -> InputOptions:
         doublequote=_flag(options, "doublequote"),
         comment=_sign(options, "comment", None),
         ends=_ENDS[ends],
-        encoding=safe_encoding(options.get("encoding") or "utf-8", source),
+        encoding=safe_encoding(_encoding(options), source),
     )
     return InputOptions(
         dialect=check_dialect(dialect), header=header is not None, names=names, skip_lines=skip
@@ -178,31 +177,25 @@ def output_options(options: Mapping[str, Any]) -> OutputOptions:
             _check_only(option, value, _OUT_ONLY[option])
         elif option not in _OUT and option not in _HOW:
             raise ConfigError(f"option {option!r} of format 'csv' is unknown, or not handled")
-    quoting = options.get("quoting") or 0
-    if quoting not in (0, 1):
-        raise ConfigError(
-            f"quoting={quoting!r} of a csv output: 0 (where it must be) and 1 (all) are handled"
-        )
-    line_end = options.get("lineterminator") or "\n"
-    if line_end not in ("\n", "\r\n", "\r"):
-        raise ConfigError(f"lineterminator={line_end!r}: '\\n', '\\r\\n' and '\\r' are handled")
+    quoting = _one_of(options, "quoting", (0, 1), "0 (where it must be) and 1 (all) are handled in an output")
+    line_end = _one_of(
+        options, "lineterminator", ("\n", "\r\n", "\r"), "'\\n', '\\r\\n' and '\\r' are handled"
+    )
     header = options.get("header", True)
-    if header not in (True, False, None):
+    if not isinstance(header, bool):
         raise ConfigError(f"header={header!r} of a csv output: true or false; give names as columns")
     dialect = Dialect(
         delimiter=_delimiter(options, ","),
         quote=_sign(options, "quotechar", '"') or '"',
-        encoding=safe_encoding(options.get("encoding") or "utf-8", "a csv output"),
+        encoding=safe_encoding(_encoding(options), "a csv output"),
     )
-    null = options.get("na_rep") or ""
-    if not isinstance(null, str) or any(sign in null for sign in (dialect.delimiter, '"', "\r", "\n")):
-        raise ConfigError("na_rep must be a text without delimiters, quotes and line ends")
+    check_dialect(dialect)
     return OutputOptions(
-        dialect=check_dialect(dialect),
+        dialect=dialect,
         columns=_names(options, "columns") or _names(options, "names"),
-        header=header is not False,
+        header=header,
         line_end=line_end,
-        null=null,
+        null=_null(options, dialect),
         quote_all=quoting == 1,
     )
 
@@ -233,9 +226,48 @@ def keeps_form(options: Mapping[str, Any], dialect: Dialect, columns: tuple[str,
 
 
 def _check_only(option: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    # 0 is no False here
-    if not any(value == one and type(value) is type(one) for one in allowed):
+    if not _is_one_of(value, allowed):
         raise ConfigError(f"{option}={value!r} of format 'csv' is not handled: leave it out")
+
+
+def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
+    # 0 is no False here
+    return any(type(value) is type(one) and value == one for one in allowed)
+
+
+def _one_of(options: Mapping[str, Any], option: str, allowed: tuple[Any, ...], hint: str) -> Any:
+    """The value of an option, the first one that is allowed where there is none."""
+    value = options.get(option)
+    if value is None:
+        return allowed[0]
+    if not _is_one_of(value, allowed):
+        raise ConfigError(f"{option}={value!r} of format 'csv': {hint}")
+    return value
+
+
+def _encoding(options: Mapping[str, Any]) -> str:
+    value = options.get("encoding")
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigError(f"encoding={value!r}: it must be the name of an encoding, e.g. 'utf-8'")
+    return value or "utf-8"
+
+
+def _null(options: Mapping[str, Any], dialect: Dialect) -> str:
+    """The text of null. It stands without quotes, so that nothing in it may mean anything."""
+    value = options.get("na_rep")
+    value = "" if value is None else value
+    if not isinstance(value, str):
+        raise ConfigError(f"na_rep={value!r}: it must be a text")
+    if any(sign in value for sign in (*dialect.delimiter, str(dialect.quote), "\r", "\n")):
+        raise ConfigError(
+            f"na_rep={value!r}: it must be a text without line ends, the delimiter {dialect.delimiter!r} and"
+            f" the quotechar {dialect.quote!r}"
+        )
+    try:
+        value.encode(dialect.encoding)
+    except UnicodeEncodeError:
+        raise ConfigError(f"na_rep={value!r} does not exist in encoding {dialect.encoding}") from None
+    return value
 
 
 def _delimiter(options: Mapping[str, Any], default: str) -> str:
@@ -259,7 +291,7 @@ def _sign(options: Mapping[str, Any], option: str, default: str | None) -> str |
 
 def _flag(options: Mapping[str, Any], option: str) -> bool:
     value = options.get(option)
-    if value not in (True, False, None):
+    if value is not None and not isinstance(value, bool):
         raise ConfigError(f"{option}={value!r}: it must be true or false")
     return value is not False
 
@@ -268,7 +300,7 @@ def _names(options: Mapping[str, Any], option: str) -> tuple[str, ...] | None:
     value = options.get(option)
     if value is None:
         return None
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ConfigError(f"{option} must be a list of names")
     names = tuple(value)
     twice = sorted({name for name in names if names.count(name) > 1})

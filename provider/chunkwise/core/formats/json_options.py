@@ -27,7 +27,7 @@ def check_input(options: Mapping[str, Any], *, lines: bool, name: str) -> None:
     """
     for option, value in options.items():
         if option == "encoding":
-            if str(value).lower().replace("_", "-") not in _UTF8:
+            if value is not None and str(value).lower().replace("_", "-") not in _UTF8:
                 raise UnsupportedSource(f"encoding {value!r} of {name}: only UTF-8 can be handled")
         elif option == RECORDS_PATH and not lines:
             path_of(options)
@@ -40,8 +40,12 @@ def path_of(options: Mapping[str, Any]) -> tuple[str, ...]:
 
     :raises ConfigError: it is no plain path.
     """
-    path = options.get(RECORDS_PATH) or ""
-    keys = Selector.compile(path).keys if isinstance(path, str | list | tuple) else None
+    path = options.get(RECORDS_PATH)
+    path = "" if path is None else path
+    plain = isinstance(path, str) or (
+        isinstance(path, list | tuple) and all(isinstance(key, str) for key in path)
+    )
+    keys = Selector.compile(path).keys if plain else None
     if keys is None:
         raise ConfigError(
             f"{RECORDS_PATH} is {path!r}: give the keys of the objects around the array, e.g. 'data.items'"
@@ -55,8 +59,10 @@ def check_output(options: Mapping[str, Any], *, lines: bool, name: str) -> None:
     :raises ConfigError: an option that is unknown or means something else.
     """
     for option, value in options.items():
-        if option not in _HOW_TO_WRITE or value not in (False, None):
+        if option not in _HOW_TO_WRITE:
             _check(option, value, lines=lines, name=name)
+        elif value is not None and value is not False:
+            raise ConfigError(f"{option}={value!r} of a {name} output is not handled: only false is")
 
 
 def _check(option: str, value: Any, *, lines: bool, name: str) -> None:

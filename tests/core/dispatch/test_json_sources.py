@@ -208,6 +208,35 @@ def test_rows_that_cannot_be_converted_are_put_aside_under_their_own_numbers(s3,
             assert text.encode()[row["position"] :].startswith(row["data"].encode())
 
 
+@pytest.mark.parametrize(("name", "target"), [("json", "jsonl"), ("jsonl", "json"), ("jsonl", "parquet")])
+def test_a_row_that_is_not_utf_8_gets_into_no_other_document(s3, name, target):
+    """What keeps the form keeps the bytes; what becomes another document refuses the row, or rejects it."""
+    bad = b'{"id":"250","name":"\xff"}'
+    data = with_bad_row(name, "BAD").replace(b"BAD", bad)
+    s3.put(f"f.{name}", data)
+    same = Job(s3, f"f.{name}", chunk_bytes=64 * KiB, rejects=Rejects(max_records=0))
+    same.run()
+    assert same.output == data
+
+    options = {"output_format": target, "chunk_bytes": 64 * KiB, "mode": "exact"}
+    job = Job(s3, f"f.{name}", target=f"f.{target}", **options)
+    job.plan("restart")
+    with pytest.raises(ChunkFailed, match=r"row \d+ of the chunk, at byte \d+: byte 20 of it is not UTF-8"):
+        job.process()
+
+    aside = Job(s3, f"f.{name}", target=f"g.{target}", rejects=Rejects(max_records=1), **options)
+    aside.plan("restart")
+    aside.process()
+    receipt = aside.merge()
+    assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (300, 299, 1)
+    if target != "parquet":
+        assert "250" not in [row["id"] for row in _rows(aside.output.decode(), target)]
+
+
+def _rows(text: str, name: str) -> list[dict[str, str]]:
+    return json.loads(text) if name == "json" else [json.loads(line) for line in text.splitlines()]
+
+
 @pytest.mark.parametrize("name", ["json", "jsonl"])
 def test_a_protected_column_that_stands_twice_is_never_left_in_clear(s3, name):
     mapping = parse_mapping(

@@ -96,3 +96,31 @@ def test_an_output_is_read_as_it_was_written(s3, options, compression):
     )
     job.run()
     assert checked(s3, job).ok
+
+
+ODD = {
+    "jsonl": b'{"id":"1","note":"\xff\xc3","n\xff":"a\\n\xfe"}\n{"id":"2","note":"x"}\n',
+    "json": b'[{"id":"1","note":"\xff\xc3","n\xff":"a\\n\xfe"},\n{"id":"2","note":"x"}]',
+    "csv": b"id,note\n1,\xff\xc3\n2,x\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_bytes_that_are_not_utf_8_hold_where_they_were_kept(s3, name):
+    s3.put(f"big.{name}", ODD[name])
+    job = Job(s3, f"big.{name}")
+    job.run()
+    found = checked(s3, job)
+    assert (found.ok, found.identical, found.source_rows, found.output_rows) == (True, True, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "json"])
+def test_a_changed_byte_beside_a_protected_column_is_found_though_it_is_not_utf_8(s3, name):
+    s3.put(f"big.{name}", ODD[name].replace(b'"n\xff":"a\\n\xfe"', b'"name":"a"'))
+    job = Job(s3, f"big.{name}", mapping=MAPPING, protector=HMAC)
+    job.secrets = SECRETS
+    job.run()
+    assert checked(s3, job).ok
+    assert b"\xff\xc3" in job.output
+    s3.put(job.target.key, job.output.replace(b"\xff\xc3", b"\xfe\xc3"))
+    assert checked(s3, job).differing == ("note",)

@@ -247,6 +247,59 @@ def test_no_value_of_a_protected_column_stays_in_clear(name, found, size):
     assert after == expected
 
 
+# --- bytes that are not UTF-8 -------------------------------------------------------------------------------
+
+_BYTES = st.lists(
+    st.sampled_from([b"x", "é".encode(), "\U0001f600".encode(), b"\xff", b"\xc3", b"\xed\xa0\x80"]),
+    max_size=3,
+).map(b"".join)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(
+    found=st.lists(st.tuples(_BYTES, _BYTES), max_size=8),
+    chunk=st.integers(1, 40),
+    columns=st.sampled_from([(), ("a",)]),
+)
+def test_records_that_are_not_utf_8_become_no_records_of_another_document(name, found, chunk, columns):
+    """Python's decoder is the oracle; the others get through, and the reason names the byte."""
+    records = [b'{"a":"1","%b":"%b"}' % pair for pair in found]
+    data = b"[" + b",\n".join(records) + b"]" if name == "json" else b"".join(map(b"%b\n".__mod__, records))
+    good, reasons = [], []
+    for record in records:
+        try:
+            good.append(record.decode())
+        except UnicodeDecodeError as error:
+            reasons.append(f"byte {error.start} of it is not UTF-8 (RFC 8259, section 8.1)")
+    request = ReadRequest(records=True, utf8=True, columns=columns, on_bad="collect")
+    dispatch = Dispatch(
+        FORMATS[name],
+        BytesSource(data),
+        chunk_bytes=chunk,
+        exact=True,
+        request=request,
+        replace=lambda _, value: value + "2",
+    )
+    dispatch.process(JsonLines().target(dispatch.layout, {}, native=False), JsonLines())
+    if columns:
+        good = [record.replace('{"a":"1"', '{"a":"12"') for record in good]
+    assert b"".join(dispatch.parts).decode().split("\n")[:-1] == good
+    assert [row.reason for row in dispatch.bad] == reasons
+    assert all(data[row.position :].startswith(row.data.strip()) for row in dispatch.bad)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_record_that_is_not_utf_8_is_named_where_bad_rows_fail(name):
+    records = [b'{"a":"1"}', b'{"a":"\xff"}', b'{"a":"3"}']
+    data = b"[" + b",\n".join(records) + b"]" if name == "json" else b"\n".join(records)
+    at = data.index(records[1])
+    with pytest.raises(
+        RowInvalid, match=f"row 1 of the chunk, at byte {at}: byte 6 of it is not UTF-8"
+    ) as error:
+        converted(name, data, FORMATS[OTHER[name]], request=ReadRequest(records=True, utf8=True))
+    assert "xff" not in str(error.value)
+
+
 # --- messages -----------------------------------------------------------------------------------------------
 
 _MISFITS = {

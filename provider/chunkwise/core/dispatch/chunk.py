@@ -277,6 +277,7 @@ class ChunkRun:
             # a policy for bad rows asks for every row to be looked at, also where none is changed
             records=not self._manifest.output.native or config.rejects is not None,
             objects=not self._manifest.output.native and self._target.needs_objects,
+            utf8=not self._manifest.output.native,
             native=self._manifest.output.native,
             batch_rows=config.batch_rows,
             batch_bytes=self._batch_bytes(),

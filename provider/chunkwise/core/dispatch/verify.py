@@ -15,6 +15,7 @@ from chunkwise.core.dispatch.plan import resolved
 from chunkwise.core.dispatch.spec import PRESERVE, Config, Source, Target
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.formats.json_members import values_of
+from chunkwise.core.formats.json_text import not_utf8
 from chunkwise.core.formats.model import RECORD, Boundary, ReadRequest, Span
 from chunkwise.core.formats.registry import by_suffix, format_named
 from chunkwise.core.storage.source import ObjectRef, pin
@@ -174,7 +175,7 @@ class _Side:
         for batch in reader:
             rows += batch.rows + len(batch.bad)
             for record in batch.records() if columns else ():
-                members = values_of(record)
+                members = values_of(_legible(record))
                 for column, digest in hashes.items():
                     text = _text(members.get(column))
                     if text:
@@ -190,6 +191,13 @@ class _Side:
         for block in self._source.stream(0, self._source.size):
             digest.update(block)
         return digest.hexdigest()
+
+
+def _legible(record: bytes) -> bytes:
+    """A record with escapes of surrogates for bytes that are not UTF-8, which a job keeps as they are."""
+    if not_utf8(record) is None:
+        return record
+    return record.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace")
 
 
 def _text(value: bytes | None) -> bytes:

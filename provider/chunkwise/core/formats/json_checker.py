@@ -15,7 +15,7 @@ from chunkwise.core.formats.json_cells import cells_of, has_escaped_keys, plain_
 from chunkwise.core.formats.json_check import fault, kind_of
 from chunkwise.core.formats.json_members import Member, members, repeated_key
 from chunkwise.core.formats.json_rows import Framing, Slab, Values
-from chunkwise.core.formats.json_text import WHITE, encode_text, scalar_text
+from chunkwise.core.formats.json_text import WHITE, encode_text, not_utf8, scalar_text
 from chunkwise.core.formats.model import BadRow, ReadRequest
 
 _ABSENT: Final = msgspec.Raw(b"")
@@ -31,7 +31,7 @@ class RowChecker:
     A whole slab at once where all rows are good and alike, else row by row. A row is bad if it is not valid
     JSON, and, where members matter, if it is not an object, has a key that is not known, or has one of the
     columns twice or with a nested value; where it is to become a row of columns, if it has any key twice.
-    Whether the bytes of other values are UTF-8 is not checked.
+    Whether the bytes of other values are UTF-8 is checked where the request says so.
 
     :param request: how the chunk is read.
     :param framing: of the format.
@@ -44,6 +44,7 @@ class RowChecker:
         self._known = None if request.known is None else request.known.union(request.columns)
         self._objects = bool(request.columns) or request.known is not None or request.objects
         self._rows = request.objects
+        self._utf8 = request.utf8
         self._collect = request.on_bad == "collect"
         self._framing = framing
         self._name = name
@@ -64,7 +65,8 @@ class RowChecker:
         """
         found = self._decoded(data)
         valid = found is not None and count in (None, found[0])
-        if found is not None and valid and self._alike(data, found[2]) and self._once(data):
+        utf8 = not self._utf8 or not_utf8(data) is None
+        if found is not None and valid and utf8 and self._alike(data, found[2]) and self._once(data):
             return Slab(self._framing, found[0], found[1], lead=lead, data=data)
         return self._one_by_one(data, first, position, lead, valid=valid)
 
@@ -189,6 +191,8 @@ class RowChecker:
         """Where the values of one row are, and the values; or what is wrong with it."""
         if not valid and not self._valid(text) and (wrong := self._wrong(text)) is not None:
             return wrong
+        if self._utf8 and (at := not_utf8(text)) is not None:
+            return f"byte {at} of it is not UTF-8 (RFC 8259, section 8.1)"
         cells: dict[str, Member] = {}
         values: dict[str, str | None] = {}
         try:

@@ -9,7 +9,7 @@ from typing import Final
 from chunkwise.core.formats.json_checker import RowChecker
 from chunkwise.core.formats.json_form import Forms
 from chunkwise.core.formats.json_rows import SLAB, AnySlab, JsonRows, Pieces, Slab
-from chunkwise.core.formats.json_text import BOM, WHITE
+from chunkwise.core.formats.json_text import BOM, WHITE, not_utf8
 from chunkwise.core.formats.model import Boundary, ByteSource, Layout, ReadRequest, Span
 
 #: the state of a chunk that ends before its last line does
@@ -81,7 +81,7 @@ class LinesReader:
         known = request.known
         self._forms = Forms(request.columns, None if known is None else known.union(request.columns))
         self._checker: RowChecker | None = None
-        if request.columns or request.known is not None or request.records:
+        if request.columns or request.known is not None or request.records or request.utf8:
             self._checker = RowChecker(request, self._framing, source.name)
         self.start = span.start
         self.end = span.start
@@ -120,9 +120,10 @@ class LinesReader:
         return JsonRows(self.rows, slabs)
 
     def _slab(self, data: bytes, first: int, position: int) -> AnySlab:
-        formed = self._forms.take(data)
-        if formed is not None:
-            return formed
+        if not self._request.utf8 or not_utf8(data) is None:
+            formed = self._forms.take(data)
+            if formed is not None:
+                return formed
         lines = data.count(b"\n") + (not data.endswith(b"\n"))
         if self._checker is not None:
             return self._checker.check(data, count=lines, first=first, position=position)

@@ -74,6 +74,16 @@ def scalar_text(value: bytes) -> str | None:
     return None if value == b"null" else value.decode()
 
 
+def not_utf8(text: bytes) -> int | None:
+    """The first byte that is not UTF-8; ``None``: all is."""
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            return error.start
+    return None
+
+
 def one_line(text: bytes) -> bytes:
     """A JSON text without line breaks. In strings there are none, so what goes is layout."""
     if b"\n" not in text and b"\r" not in text:

@@ -100,6 +100,8 @@ class ReadRequest:
         several times, each time with other columns, see :attr:`Batch.columns`.
     :param objects: whether each record is to become a row of columns: one that is no object, or has a key
         twice, is bad.
+    :param utf8: whether JSON records must be UTF-8 as a whole, since they become another document: otherwise
+        the bytes of values that nobody asks for are kept as they are, whatever they are.
     :param batch_rows: rows of a batch at most.
     :param batch_bytes: bytes of a batch at most (one longer row is a batch of its own); what counts.
     :param on_bad: a row that cannot be read: ``"fail"`` raises
@@ -111,6 +113,7 @@ class ReadRequest:
     records: bool = False
     native: bool = False
     objects: bool = False
+    utf8: bool = False
     batch_rows: int = 100_000
     batch_bytes: int = 8 * MiB
     on_bad: Literal["fail", "collect"] = "fail"

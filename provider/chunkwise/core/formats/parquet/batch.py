@@ -185,16 +185,19 @@ class ParquetBatch:
         try:
             return read(array)
         except (UnicodeDecodeError, KeyTwice):
-            for position in range(len(array)):
-                try:
-                    read(array.slice(position, 1))
-                except UnicodeDecodeError:
-                    raise self._invalid(column, position, "is a string that is no UTF-8") from None
-                except KeyTwice:
-                    raise self._invalid(
-                        column, position, "has a map with a key twice: as a JSON object it would lose one"
-                    ) from None
-            raise
+            return [self._read_one(column, array, position, read) for position in range(len(array))]
+
+    def _read_one(
+        self, column: str, array: pa.Array, position: int, read: Callable[[pa.Array], list[Text]]
+    ) -> Text:
+        """One value, by itself, since what is wrong may be in a row beside a slice."""
+        try:
+            return read(array.take(pa.array([position])))[0]
+        except UnicodeDecodeError:
+            reason = "is a string that is no UTF-8"
+        except KeyTwice:
+            reason = "has a map with a key twice: as a JSON object it would lose one"
+        raise self._invalid(column, position, reason) from None
 
     def _invalid(self, column: str, position: int, reason: str) -> RowInvalid:
         return RowInvalid(

@@ -41,6 +41,30 @@ def decimal(digits: str) -> Decimal:
         raise Misfit("it is no number that could be held") from None
 
 
+def decimals(kind: pa.DataType) -> Callable[[str], Decimal]:
+    """Reads decimals of a type. Zeros at their end need no place; of other digits none is dropped, as Arrow
+    does with those that are far behind the point.
+    """
+    places, scale = kind.precision, kind.scale
+
+    def read(digits: str) -> Decimal:
+        exact = decimal(digits)
+        if not exact:
+            return Decimal(0)
+        sign, figures, exponent = exact.as_tuple()
+        assert isinstance(exponent, int)
+        text = "".join(map(str, figures)).lstrip("0")
+        kept = text.rstrip("0")
+        exponent += len(text) - len(kept)
+        if -exponent > scale:
+            raise Misfit(f"it is no {kind}: it has more decimals")
+        if len(kept) + exponent + scale > places:
+            raise Misfit(f"it is no {kind}: it has more digits")
+        return Decimal((sign, (*map(int, kept), *[0] * (exponent + scale)), -scale))
+
+    return read
+
+
 def integers(kind: pa.DataType) -> Callable[[str], int]:
     """Reads integers of a type; those of a duration are counts of its unit.
 

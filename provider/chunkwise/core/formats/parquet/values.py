@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from chunkwise.core.formats.json_members import members
 from chunkwise.core.formats.parquet.misfit import Misfit
-from chunkwise.core.formats.parquet.numbers import decimal, floats, integers
+from chunkwise.core.formats.parquet.numbers import decimals, floats, integers
 from chunkwise.core.formats.parquet.times import days, moments, times
 
 Read = Callable[[bytes], Any]
@@ -57,7 +57,7 @@ def _reader(kind: pa.DataType) -> Read:
     if types.is_floating(kind):
         return _scalar(kind, floats(kind))
     if types.is_decimal(kind):
-        return _scalar(kind, decimal)
+        return _scalar(kind, decimals(kind))
     return _scalar(kind, _boolean if types.is_boolean(kind) else _refused(kind))
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chunkwise.core.dispatch.model import Manifest
-from chunkwise.core.errors import SchemaMismatch, UnsupportedSource
+from chunkwise.core.errors import ConfigError, SchemaMismatch, UnsupportedSource
 from chunkwise.core.protect.mapping import parse_mapping
 from chunkwise.core.protect.protector import ProtectorSpec
 from tests.core.dispatch.driver import Job
@@ -113,3 +113,33 @@ def test_twins_cannot_be_converted_but_kept(s3):
     job = Job(s3, "f.parquet")
     job.run()
     assert job.output == out.getvalue()
+
+
+def test_members_of_one_name_cannot_be_converted_but_kept(s3):
+    """Wherever in a column they stand."""
+    twins = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    data = written(pa.table({"s": pa.ListArray.from_arrays([0, 1], twins)}))
+    s3.put("f.parquet", data)
+    with pytest.raises(UnsupportedSource, match=r"column 's' of s3://.*f.parquet has .* several members 'a'"):
+        Job(s3, "f.parquet", output_format="jsonl").plan()
+    job = Job(s3, "f.parquet")
+    job.run()
+    assert job.output == data
+
+
+def test_a_type_for_a_column_that_the_header_lacks_ends_the_plan(s3):
+    s3.put("f.csv", b"x,y\n1,2\n")
+    wrong = {"schema": {"X": "int64"}}
+    with pytest.raises(ConfigError, match=r"column 'X', which the source has not: it has 'x', .* case"):
+        Job(s3, "f.csv", output_format="parquet", output_options=wrong).plan()
+    assert s3.keys() == ["f.csv"]
+
+
+def test_durations_go_from_csv_to_parquet(s3):
+    s3.put("f.csv", b"d,t\n5,12:00:00.123456789\n,\n-7,00:00\n")
+    schema = {"d": "duration[us]", "t": "time64[ns]"}
+    job = Job(s3, "f.csv", output_format="parquet", output_options={"schema": schema})
+    job.run()
+    found = table_of(job.output)
+    assert found["d"].cast(pa.int64()).to_pylist() == [5, None, -7]
+    assert found["t"].cast(pa.int64()).to_pylist() == [43_200_123_456_789, None, 0]

@@ -277,3 +277,19 @@ def test_the_option_is_one_of_json_alone():
         FORMAT.target(FORMAT.inspect(BytesSource(b"[]"), {}), {"records_path": "a"}, native=True)
     with pytest.raises(InvalidSource, match="option records_path"):
         FORMAT.inspect(BytesSource(b'{"a":[]}'), {})
+
+
+@pytest.mark.parametrize("path", [0, False, {}, 5, [1], [[]], ["a", None]])
+def test_a_path_of_another_type_is_named(path):
+    with pytest.raises(
+        ConfigError, match=r"records_path is .*: give the keys of the objects around the array"
+    ):
+        FORMAT.inspect(BytesSource(b'{"a": []}'), {"records_path": path})
+
+
+@pytest.mark.parametrize("value", [True, [], 1])
+def test_how_json_is_written_takes_false_alone(value):
+    layout = FORMAT.inspect(BytesSource(b"[]"), {"encoding": None})
+    assert FORMAT.target(layout, {"force_ascii": False, "index": None}, native=True)
+    with pytest.raises(ConfigError, match=r"force_ascii=.* of a json output is not handled: only false is"):
+        FORMAT.target(layout, {"force_ascii": value}, native=True)

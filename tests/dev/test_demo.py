@@ -45,7 +45,7 @@ def run_demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=600,
     )
 
 
@@ -83,6 +83,7 @@ def test_a_failed_dag_ends_with_1_and_its_last_log_lines() -> None:
     assert "the stand-in fails on purpose" in done.stderr
 
 
+@pytest.mark.long
 def test_the_demo_of_a_large_file_shows_plan_lambdas_merge_and_proof() -> None:
     done = run_demo("--only=large-file", "--file-mb=4")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -101,11 +101,14 @@ class Functions:
             await asyncio.sleep(self.seconds)
             if self.before is not None:
                 self.before(chunk, attempt)
+            if await asyncio.to_thread(self.staging.done_of, chunk) is None:
+                self.processed[chunk] += 1
             await asyncio.to_thread(process_chunk, self.staging.client, self.staging, chunk, attempt=attempt)
-            self.processed[chunk] += 1
         except AttemptRunning:
+            self.processed[chunk] -= 1
             return {"Payload": Payload({})}
         except ChunkwiseError as error:
+            self.processed[chunk] -= 1
             return {
                 "FunctionError": "Unhandled",
                 "Payload": Payload({"errorType": type(error).__name__, "errorMessage": str(error)}),

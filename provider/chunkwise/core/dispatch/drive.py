@@ -71,8 +71,9 @@ class Watch:
     async def look(self, max_age: float) -> None:
         """Look at the states, unless somebody did so less than ``max_age`` seconds ago."""
         loop = asyncio.get_running_loop()
+        asked = loop.time()  # whoever waits for a listing that takes long must not begin the next one
         async with self._lock:
-            if self._looked is not None and loop.time() - self._looked < max_age:
+            if self._looked is not None and asked - self._looked < max_age:
                 return
             began = loop.time()
             listed = await self.states.look(self.board, rows=False)

@@ -52,7 +52,8 @@ def test_two_of_them_share_nothing_and_leave_nothing(
         assert list(tmp_path.iterdir())
     assert not any(process.is_running() for process in processes)
     assert list(tmp_path.iterdir()) == []
-    assert messages == [f"starting LocalStack on {other.endpoint}", "LocalStack is ready"]
+    told = [message for message in messages if not message.startswith("waiting ")]  # a busy machine
+    assert told == [f"starting LocalStack on {other.endpoint}", "LocalStack is ready"]
     s3 = localstack.client("s3")
     s3.put_object(Bucket="shared-name", Key="key", Body=LARGE)
     remove_bucket(s3, "shared-name")

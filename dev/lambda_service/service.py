@@ -238,7 +238,7 @@ class LambdaService:
         if self._cloudwatch is not None:
             self._cloudwatch.flush()
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 30.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 120.0) -> None:
         """Poll ``ready`` until it is true.
 
         :raises TimeoutError: it is not after ``timeout`` seconds.
@@ -249,7 +249,7 @@ class LambdaService:
                 raise TimeoutError(f"Not so after {timeout:.0f} s; counters: {dict(self.counters())}")
             time.sleep(0.01)
 
-    def wait_idle(self, *, timeout: float = 30.0) -> None:
+    def wait_idle(self, *, timeout: float = 120.0) -> None:
         """Wait until nothing runs, waits, or waits to be tried again."""
 
         def idle() -> bool:

@@ -141,10 +141,11 @@ def test_a_file_that_lands_becomes_one_object_whatever_happens_to_processors(clo
         cloud.service.kill_next(1, after=0.02)  # a dispatcher
         data = source(cloud.s3, "in/whole.jsonl", rows=100)
         cloud.service.wait_until(lambda: any(".manifest" in key for key in notifications.written))
-        cloud.service.kill_next(3, after=0.02)  # processors, and maybe the other dispatcher
-        cloud.service.wait_until(lambda: notifications.written["out/in/whole.jsonl"] == 1, timeout=90)
+        # processors, or the other dispatcher; a third kill might take the last try of one event
+        cloud.service.kill_next(2, after=0.02)
+        cloud.service.wait_until(lambda: notifications.written["out/in/whole.jsonl"] == 1, timeout=180)
         notifications.wait()
-        cloud.service.wait_idle(timeout=60)
+        cloud.service.wait_idle(timeout=180)
     assert cloud.s3.get("out/in/whole.jsonl") == data
     assert notifications.written["out/in/whole.jsonl"] == 1
     assert [key for key in cloud.s3.keys() if "whole" in key] == ["in/whole.jsonl", "out/in/whole.jsonl"]  # noqa: SIM118
@@ -158,8 +159,8 @@ def test_the_dispatcher_invokes_processors_itself_through_throttling(cloud: Clou
     before = cloud.service.counters()["throttles"]
     request = cloud.send("invoker", {"source": f"s3://{cloud.s3.bucket}/by/invoking.jsonl"})
     cloud.service.throttle_next(3)
-    cloud.service.wait_until(lambda: cloud.s3.has("out/by/invoking.jsonl"), timeout=60)
-    cloud.service.wait_idle(timeout=60)
+    cloud.service.wait_until(lambda: cloud.s3.has("out/by/invoking.jsonl"), timeout=180)
+    cloud.service.wait_idle(timeout=180)
     assert request
     assert cloud.service.counters()["throttles"] >= before + 3
     assert cloud.s3.get("out/by/invoking.jsonl") == data
@@ -226,7 +227,8 @@ def test_a_durable_execution_outlives_the_death_of_its_invocation(cloud: Cloud):
     (running,) = cloud.service.running("durable")
     cloud.service.kill_environment(running.request_id)
     cloud.service.wait_until(
-        lambda: client.get_durable_execution(DurableExecutionArn=execution)["Status"] != "RUNNING", timeout=60
+        lambda: client.get_durable_execution(DurableExecutionArn=execution)["Status"] != "RUNNING",
+        timeout=180,
     )
     found = client.get_durable_execution(DurableExecutionArn=execution)
     assert found["Status"] == "SUCCEEDED"
@@ -239,7 +241,7 @@ def test_the_lines_of_the_runtime_are_json_too(cloud: Cloud):
     staging = slow(cloud, "logs/people.jsonl", seconds=0.0)
     cloud.call("processor", {"manifest": manifest(staging), "attempt": "logged"})
     cloud.service.wait_until(
-        lambda: any(line.get("attempt") == "logged" for line in cloud.lines("processor")), timeout=5
+        lambda: any(line.get("attempt") == "logged" for line in cloud.lines("processor")), timeout=180
     )
     mine = [line for line in cloud.lines("processor") if line.get("attempt") == "logged"]
     (metrics,) = [line for line in mine if "_aws" in line]

@@ -45,6 +45,7 @@ class Functions:
     processed: Counter[int] = field(default_factory=Counter)
     statuses: dict[str, str] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
+    dead: list[tuple[int, str]] = field(default_factory=list)
     most: int = 0
     on_call: Callable[[], None] | None = None
     meta: Any = field(default_factory=lambda: SimpleNamespace(region_name="eu-west-1", partition="aws"))
@@ -114,6 +115,7 @@ class Functions:
                 "Payload": Payload({"errorType": type(error).__name__, "errorMessage": str(error)}),
             }
         except Died as death:
+            self.dead.append((chunk, attempt))
             return {"FunctionError": "Unhandled", "Payload": Payload(death.args[0])}
         finally:
             self._running.discard(chunk)

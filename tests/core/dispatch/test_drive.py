@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiobotocore.session import get_session
@@ -12,9 +14,10 @@ from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.drive import GroupDriver, Outcome, Watch, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
 from chunkwise.core.dispatch.limit import set_limit
-from chunkwise.core.dispatch.model import Failed
+from chunkwise.core.dispatch.model import Failed, Plan
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.watch import Patience, States
+from chunkwise.core.storage.objects import Listed
 from tests.core.dispatch.driver import Job
 from tests.support.functions import Died, Functions, refusal
 
@@ -34,6 +37,27 @@ def job(s3):
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
     monkeypatch.setattr(drive, "_FIRST_WAIT", 0.01)
+
+
+class Patient(Board):
+    """A board whose time stands still, but for the attempts that a test knows to be dead: those are lost.
+
+    That time passes is tested with numbers for clocks; a slow machine must not make lost what is alive.
+    """
+
+    def __init__(self, plan: Plan, staging: Staging, functions: Functions) -> None:
+        super().__init__(plan, deadline_seconds=86_400, queue_seconds=86_400)
+        self._staging = staging
+        self._functions = functions
+
+    def take(self, listed: Iterable[Listed], now: datetime | None = None) -> None:
+        now = now or datetime.now(UTC)
+        began = now - timedelta(days=2)
+        dead = [
+            Listed(key=self._staging.started_key(*attempt), size=1, etag="", last_modified=began)
+            for attempt in self._functions.dead
+        ]
+        super().take([*listed, *dead], now)
 
 
 class Setup:
@@ -61,7 +85,7 @@ class Setup:
 
 
 @asynccontextmanager
-async def setup(job: Job, functions: Functions, *, limit: int = 100, queue_seconds: float = 600.0):
+async def setup(job: Job, functions: Functions, *, limit: int = 100):
     create = get_session().create_client(
         "s3",
         endpoint_url=job.s3.endpoint,
@@ -78,7 +102,7 @@ async def setup(job: Job, functions: Functions, *, limit: int = 100, queue_secon
         states = States(client, staging)
         plan = await states.plan()
         assert plan is not None
-        board = Board(plan, deadline_seconds=600, queue_seconds=queue_seconds)
+        board = Patient(plan, staging, functions)
         yield Setup(Watch(states, board, plan, limit), functions, calls)
         for task in functions.tasks:
             await asyncio.gather(task, return_exceptions=True)
@@ -173,7 +197,7 @@ def test_a_function_that_dies_is_invoked_again_as_a_new_attempt(job):
             raise Died({})
 
     functions = Functions(job.staging, before=die_once)
-    assert {outcome.status for outcome in run(job, functions, queue_seconds=1.0)} == {"done"}
+    assert {outcome.status for outcome in run(job, functions)} == {"done"}
     assert deaths == {4: 1}
     assert (4, "run-2") in functions.invoked
     assert finished(job)
@@ -185,7 +209,7 @@ def test_attempts_are_limited_and_the_other_chunks_are_done_all_the_same(job):
             raise Died({})
 
     functions = Functions(job.staging, before=die)
-    outcomes = run(job, functions, queue_seconds=1.0, attempts=2)
+    outcomes = run(job, functions, attempts=2)
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
     assert outcomes[1].given_up == (4,)
     assert functions.invoked.count((4, "run-2")) == 1
@@ -348,5 +372,5 @@ def test_cancelling_ends_late_processors_and_stops_executions_and_a_new_run_goes
     assert not +functions.processed
     job.plan("resume")
     again = Functions(job.staging)
-    assert {outcome.status for outcome in run(job, again, queue_seconds=0.5)} == {"done"}
+    assert {outcome.status for outcome in run(job, again)} == {"done"}
     assert finished(job)

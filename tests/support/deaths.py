@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -33,6 +34,16 @@ def raises(event: Any, context: Any) -> None:
 def dies_first(event: Any, context: Any) -> Any:
     """A processor whose first attempts die: of time, of memory, by a signal; every fourth chunk lives."""
     return _dies_first(event, context, processor.handler)
+
+
+def quits(event: Any, context: Any) -> Any:
+    """A processor that ends its process in the middle, and has written lines that speak of other deaths."""
+    request_id = context.aws_request_id
+    print(json.dumps({"request_id": request_id, "message": "4111 1111 1111 1111"}))
+    print(f"RequestId: {request_id} Error: 4111 1111: signal: killed, Task timed out after 3.00 seconds")
+    print(f"2026-11-21T10:00:00.000Z {request_id} 4111 1111: Task timed out after 3.00 seconds")
+    S3Writer.close = lambda _: os._exit(3)  # type: ignore
+    return processor.handler(event, context)
 
 
 def ingest_dies_first(event: Any, context: Any) -> Any:

@@ -8,13 +8,13 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from chunkwise.core.dispatch.autopsy import LOOKED_AT, why
 from chunkwise.core.dispatch.cancel import go_on
-from chunkwise.core.dispatch.functions import Invocation, describe, own_retries
+from chunkwise.core.dispatch.functions import Function, Invocation, describe, own_retries
 from chunkwise.core.dispatch.process import GroupReceipt
 from chunkwise.core.dispatch.staging import Staging, parse_state
 from chunkwise.core.errors import ChunkFailed, ConfigError, InvokeFailed
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+_LOGS_CONFIG: Final = {"connect_timeout": 5, "read_timeout": 15, "retries": {"total_max_attempts": 2}}
 
 
 def prepare(
@@ -120,10 +122,10 @@ def finish(
     plan = staging.load()
     if status == "failed":
         given_up = list(event.get("given_up", ()))
-        function = describe(aws_client("lambda", aws), function_name)
-        logs = aws_client("logs", aws)
-        region = logs.meta.region_name
-        reasons = why(staging, given_up, function, region=region, logs=logs)
+        logs = _logs_client(aws)
+        reasons = why(
+            staging, given_up, _described(function_name, aws), region=logs.meta.region_name, logs=logs
+        )
         more = f"; and {len(given_up) - LOOKED_AT} more" if len(given_up) > LOOKED_AT else ""
         raise ChunkFailed(
             f"{len(given_up)} of {len(plan.members(group))} chunks of group {group} in {staging.uri} failed:"
@@ -150,6 +152,24 @@ def finish(
         seconds=round(time.time() - float(event["began"]), 3),
         peak_rss=max((record.peak_rss for record in mine), default=0),
     )
+
+
+def _described(name: str, aws: Mapping[str, Any]) -> Function:
+    """What can be had about the function: that it cannot be asked must not hide why its chunks failed."""
+    try:
+        return describe(aws_client("lambda", aws), name)
+    except InvokeFailed as error:
+        log.warning("%s", error)
+        return Function(name=name)
+
+
+def _logs_client(aws: Mapping[str, Any]) -> Any:
+    """A client of CloudWatch Logs that soon gives up: in many networks there is no way to it."""
+    from botocore.config import Config
+
+    own = aws.get("config")
+    config = own if isinstance(own, Config) else Config(**(own or {}))
+    return aws_client("logs", {**aws, "config": config.merge(Config(**_LOGS_CONFIG))})
 
 
 def run_name(context: Context) -> str:

@@ -405,3 +405,24 @@ class ChunksMissing(DispatchError):
 
 class ProofFailed(DispatchError):
     """What the done records say does not add up: ranges, states, rows, checksums or parts."""
+
+
+# --- delta ------------------------------------------------------------------------------------------------
+
+
+class DeltaError(ChunkwiseError):
+    """A Delta table that cannot be read or written as asked."""
+
+
+class UnsupportedTable(DeltaError):
+    """The table uses a feature of Delta that a writer of whole files must not ignore; names it."""
+
+
+class LogDamaged(DeltaError):
+    """The log of a table has a gap, or an entry that cannot be read."""
+
+
+class CommitContended(DeltaError):
+    """Other writers were faster at every attempt to commit."""
+
+    transient = True

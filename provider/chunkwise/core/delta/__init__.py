@@ -1,0 +1,28 @@
+"""Delta tables by their log alone: files that lie on S3 are added, and no row is read."""
+
+from __future__ import annotations
+
+from chunkwise.core.delta.append import Settings, append, tables_of
+from chunkwise.core.delta.checkpoints import checkpointer, clean_log, storage_options
+from chunkwise.core.delta.log import load
+from chunkwise.core.delta.maintain import Maintenance
+from chunkwise.core.delta.model import Arrival, Batch, Policy, TableReceipt, Verdict
+from chunkwise.core.delta.places import Table, table_of
+
+__all__ = [
+    "Arrival",
+    "Batch",
+    "Maintenance",
+    "Policy",
+    "Settings",
+    "Table",
+    "TableReceipt",
+    "Verdict",
+    "append",
+    "checkpointer",
+    "clean_log",
+    "load",
+    "storage_options",
+    "table_of",
+    "tables_of",
+]

@@ -1,0 +1,240 @@
+"""What a Parquet file is, by its footer: one ranged GET, two where the footer is large. No row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from chunkwise.core.delta.parquet_types import Column, column_of
+from chunkwise.core.delta.statistics import Bounds, Collector
+from chunkwise.core.errors import FormatError
+from chunkwise.core.formats.parquet.metadata import (
+    MAGIC,
+    TRAILER,
+    Chunk,
+    File,
+    Group,
+    columns_of,
+    data_range,
+    fields_of,
+    parse_footer,
+)
+from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
+from chunkwise.core.storage.arguments import CallArguments
+from chunkwise.core.storage.failures import BODY_ERRORS, code_of, is_passing, reason, status_of
+from chunkwise.core.storage.retries import Retries
+from chunkwise.core.units import KiB, MiB
+
+#: bytes from the end of a file in the first request: most footers are smaller
+GUESS: Final = 64 * KiB
+#: a footer is decoded in memory, to some twenty times its size
+LARGEST: Final = 64 * MiB
+RETRIES: Final = Retries(attempts=4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footer:
+    """What was found.
+
+    :param size: bytes of the object that stands there.
+    :param etag: of it, in its quotes.
+    :param last_modified: when it was written.
+    :param rows: in it.
+    :param columns: of it.
+    :param bounds: statistics by column.
+    """
+
+    size: int
+    etag: str
+    last_modified: datetime
+    rows: int
+    columns: tuple[Column, ...]
+    bounds: dict[str, Bounds]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unusable:
+    """An object that has no footer that could be used.
+
+    :param reason: one word: ``not_found``, ``empty``, ``not_parquet``, ``encrypted``, ``damaged``,
+        ``too_large``, ``unread``.
+    :param detail: one sentence.
+    """
+
+    reason: str
+    detail: str
+
+
+class _Changed(Exception):
+    """Another object took its place between two requests."""
+
+
+_PASSED_ON: Final[tuple[type[Exception], ...]] = (*BODY_ERRORS, _Changed)
+
+
+def read_footers(
+    client: Any,
+    places: Iterable[tuple[str, str]],
+    *,
+    concurrency: int = 16,
+    extra_args: Mapping[str, Any] | None = None,
+    retries: Retries = RETRIES,
+) -> list[Footer | Unusable]:
+    """The footers of many objects, some at a time.
+
+    :param client: boto3 S3 client; no more requests run at once than its pool has connections.
+    :param places: bucket and key of each.
+    :param concurrency: objects at a time.
+    :param extra_args: more arguments as for ``put_object``; those that GetObject knows are sent.
+    :param retries: of one object.
+    :return: in the order of the places.
+    """
+    wanted = list(places)
+    workers = max(1, min(concurrency, client.meta.config.max_pool_connections, len(wanted)))
+
+    def one(place: tuple[str, str]) -> Footer | Unusable:
+        return read_footer(client, *place, extra_args=extra_args, retries=retries)
+
+    if workers == 1:
+        return [one(place) for place in wanted]
+    with ThreadPoolExecutor(workers, thread_name_prefix="chunkwise-footer") as pool:
+        return list(pool.map(one, wanted))
+
+
+def read_footer(
+    client: Any,
+    bucket: str,
+    key: str,
+    *,
+    extra_args: Mapping[str, Any] | None = None,
+    retries: Retries = RETRIES,
+) -> Footer | Unusable:
+    """The footer of one object. Raises nothing for what one object can have: it is said in the answer."""
+    arguments = {
+        "Bucket": bucket,
+        "Key": key,
+        **CallArguments(client, extra_args).of("GetObject"),
+    }
+    failures = 0
+    while True:
+        try:
+            return _attempt(client, f"s3://{bucket}/{key}", arguments)
+        except _PASSED_ON as error:
+            if status_of(error) == 404:
+                return Unusable(reason="not_found", detail="there is no such object")
+            if status_of(error) == 416:  # what S3 answers where there is no byte
+                return Unusable(reason="empty", detail="it has no bytes")
+            passing = isinstance(error, _Changed) or status_of(error) == 412 or is_passing(error)
+            failures += 1
+            if not passing or not retries.wait(failures):
+                return Unusable(reason="unread", detail=_unread(error))
+
+
+def _unread(error: Exception) -> str:
+    if code_of(error) == "InvalidObjectState":
+        return "it is archived: restore it first"
+    return (
+        "it changes all the time" if isinstance(error, _Changed) else f"it could not be read: {reason(error)}"
+    )
+
+
+def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusable:
+    answer, tail = _get(client, arguments, f"bytes=-{GUESS}")
+    size = _size(answer, len(tail))
+    if size == 0:  # moto answers 200
+        return Unusable(reason="empty", detail="it has no bytes")
+    if tail[-4:] == b"PARE":
+        return Unusable(reason="encrypted", detail="its footer is encrypted")
+    length = int.from_bytes(tail[-TRAILER:-4], "little")
+    if tail[-4:] != MAGIC or len(tail) < TRAILER:
+        return Unusable(reason="not_parquet", detail="it does not end as a Parquet file does")
+    start = size - TRAILER - length
+    if start < len(MAGIC):
+        return Unusable(reason="damaged", detail="it is shorter than its footer says")
+    if length > LARGEST:
+        return Unusable(reason="too_large", detail=f"its footer has {length} bytes")
+    if length + TRAILER > len(tail):
+        again, tail = _get(client, {**arguments, "IfMatch": answer["ETag"]}, f"bytes={start}-{size - 1}")
+        if again["ETag"] != answer["ETag"] or len(tail) != length + TRAILER:
+            raise _Changed
+    try:
+        rows, columns, bounds = _parse(tail[-TRAILER - length : -TRAILER], start, uri)
+    except _Encrypted:
+        return Unusable(reason="encrypted", detail="its columns are encrypted")
+    except FormatError as error:
+        return Unusable(reason="damaged", detail=str(error))
+    except (AttributeError, IndexError, KeyError, TypeError, UnicodeError, ValueError):
+        return Unusable(reason="damaged", detail="its footer has values of wrong types")
+    return Footer(
+        size=size,
+        etag=answer["ETag"],
+        last_modified=answer["LastModified"],
+        rows=rows,
+        columns=columns,
+        bounds=bounds,
+    )
+
+
+def _get(client: Any, arguments: dict[str, Any], span: str) -> tuple[Any, bytes]:
+    answer = client.get_object(**arguments, Range=span)
+    body = answer["Body"]
+    try:
+        return answer, body.read()
+    finally:
+        body.close()
+
+
+def _size(answer: Mapping[str, Any], got: int) -> int:
+    span = answer.get("ContentRange")
+    return int(span.rpartition("/")[2]) if span else got
+
+
+class _Encrypted(Exception):
+    pass
+
+
+def _parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
+    footer = parse_footer(data, start, uri)
+    head = footer.head
+    if File.ENCRYPTION in head:
+        raise _Encrypted
+    fields = fields_of(head, uri)
+    columns = tuple(column_of(field) for field in fields)
+    leaves = sum(len(field.leaves) for field in fields)
+    collector = Collector(columns, [(field.first, len(field.leaves)) for field in fields], head, leaves)
+    rows = 0
+    for raw in footer.groups:
+        group = Reader(raw, 0, uri).struct()
+        rows += _checked(group, leaves, start)
+        collector.add(group)
+    if rows != get(head, File.NUM_ROWS):
+        raise _damaged("its row groups have another number of rows than it says")
+    return rows, columns, collector.bounds()
+
+
+def _checked(group: Struct, leaves: int, end: int) -> int:
+    """Rows of a row group that lies inside its file, whole."""
+    chunks = columns_of(group)
+    if len(chunks) != leaves:
+        raise _damaged("a row group has another number of columns than the schema")
+    for chunk in chunks:
+        if Chunk.CRYPTO in chunk or Chunk.ENCRYPTED_META in chunk:
+            raise _Encrypted
+        if Chunk.FILE_PATH in chunk:
+            raise _damaged("its columns lie in other files")
+        if Chunk.META not in chunk:
+            raise _damaged("a column has no metadata")
+        first, last = data_range(chunk)
+        if not len(MAGIC) <= first <= last <= end and last > first:
+            raise _damaged("a column lies outside of the file")
+    rows: int = get(group, Group.ROWS, 0)
+    if rows < 0:
+        raise _damaged("a row group has fewer than 0 rows")
+    return rows
+
+
+def _damaged(text: str) -> FormatError:
+    return FormatError(text)

@@ -1,0 +1,197 @@
+"""What goes into an append and what comes out of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+from chunkwise.core.choices import check_choices
+from chunkwise.core.errors import ConfigError
+
+SchemaPolicy = Literal["fail", "add_columns"]
+OnOverwrite = Literal["replace", "refuse"]
+OnDelete = Literal["ignore", "remove"]
+OnNanoseconds = Literal["refuse", "accept"]
+
+Kind = Literal[
+    "added",
+    "replaced",
+    "removed",
+    "duplicate",
+    "replay",
+    "schema_too_new",
+    "rejected",
+    "quarantined",
+    "ignored",
+    "unread",
+]
+#: in the order in which a receipt shows them
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arrival:
+    """An object that arrived, or is said to be gone. What it is now is looked up; what the event says of it
+    only saves a request for what the table has already.
+
+    :param bucket: its bucket.
+    :param key: its key, decoded.
+    :param size: bytes, if known.
+    :param etag: with or without quotes, if known.
+    :param deleted: whether the event says that it was deleted.
+    """
+
+    bucket: str
+    key: str
+    size: int | None = None
+    etag: str | None = None
+    deleted: bool = False
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @classmethod
+    def of(cls, value: Any) -> Arrival:
+        """An object reference in any form that travels.
+
+        :param value: a URI, a mapping with ``uri`` or ``bucket`` and ``key`` and perhaps ``size``, ``etag``,
+            ``deleted`` or ``event`` (as S3 names it), or an object with such attributes.
+        :raises ConfigError: it names no object.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"uri": value}
+
+        def get(name: str) -> Any:
+            return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+        bucket, key, uri = get("bucket"), get("key"), get("uri")
+        if not bucket and isinstance(uri, str) and uri.startswith("s3://"):
+            bucket, _, key = uri.removeprefix("s3://").partition("/")
+        if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
+            raise ConfigError(
+                "an object must be named by 's3://bucket/key', or by bucket and key; "
+                f"this {type(value).__name__} is not"
+            ).naming("objects")
+        size, etag, event = get("size"), get("etag"), get("event")
+        gone = isinstance(event, str) and event.removeprefix("s3:").startswith(
+            ("ObjectRemoved", "Object Deleted")
+        )
+        return cls(
+            bucket=bucket,
+            key=key,
+            size=size if isinstance(size, int) and not isinstance(size, bool) else None,
+            etag=etag if isinstance(etag, str) and etag else None,
+            deleted=gone or get("deleted") is True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What became of one arrival.
+
+    :param uri: of the object.
+    :param kind: ``added``; ``replaced``: overwritten, and the log has the new one now; ``removed``;
+        ``duplicate``: the table has this very object; ``replay``: it had it, and its rows were rewritten or
+        deleted since; ``schema_too_new``: it has columns that the policy does not let in; ``rejected``: it
+        can never be added as it is; ``quarantined``: the same, and it was put on record; ``ignored``: nothing
+        for a table; ``unread``: S3 did not let it be read, another try may.
+    :param reason: one word for machines, empty where nothing is wrong.
+    :param detail: one sentence for people; no data.
+    """
+
+    uri: str
+    kind: Kind
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether another try would end the same way."""
+        return self.kind != "unread"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How an append decides.
+
+    :param schema: ``"fail"``: a file with new columns (or wider small integers) is ``schema_too_new``;
+        ``"add_columns"``: they become columns of the table in the same commit. Types that conflict are always
+        rejected.
+    :param on_overwrite: of an object that the table has, with another ETag or size now: ``"replace"`` its
+        entry in the log, or ``"refuse"`` it.
+    :param on_delete: of an object that the table has and that is gone: ``"remove"`` it from the table, or
+        ``"ignore"`` that.
+    :param on_nanoseconds: timestamps in nanoseconds: Spark reads none, and pyarrow fails on those that are
+        not whole microseconds.
+    :param partition_types: types of partition columns of a table that is created, by name, e.g.
+        ``{"ds": "date"}``; default: string.
+    """
+
+    schema: SchemaPolicy = "fail"
+    on_overwrite: OnOverwrite = "replace"
+    on_delete: OnDelete = "ignore"
+    on_nanoseconds: OnNanoseconds = "refuse"
+    partition_types: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choices(
+            self,
+            schema=SchemaPolicy,
+            on_overwrite=OnOverwrite,
+            on_delete=OnDelete,
+            on_nanoseconds=OnNanoseconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Which batch this is, for a source that counts its batches.
+
+    :param app_id: of the source; lives in the log for ever, so one per source, never one per file or run.
+    :param number: of the batch; a batch whose number is not above the last one is a replay as a whole.
+    """
+
+    app_id: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableReceipt:
+    """What an append did to one table.
+
+    :param uri: of the table.
+    :param version: that was committed, or that the table has if nothing was; ``None``: there is no table.
+    :param committed: whether there was something to commit.
+    :param created: whether the commit made the table.
+    :param rows: of the files that were added or replaced.
+    :param bytes: of the same.
+    :param new_columns: that the commit added or widened.
+    :param attempts: commits that were tried; all but the last one met another writer.
+    :param verdicts: one for each arrival, in their order.
+    """
+
+    uri: str
+    version: int | None
+    committed: bool
+    created: bool = False
+    rows: int = 0
+    bytes: int = 0
+    new_columns: tuple[str, ...] = ()
+    attempts: int = 0
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Arrivals by kind of verdict, those that occur."""
+        found = Counter(verdict.kind for verdict in self.verdicts)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+    def not_in(self, kinds: Sequence[Kind]) -> tuple[Verdict, ...]:
+        """The verdicts of other kinds."""
+        return tuple(verdict for verdict in self.verdicts if verdict.kind not in kinds)

@@ -1,0 +1,129 @@
+"""A table as its log says, folded commit by commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from chunkwise.core.delta.ledger import Ledger
+from chunkwise.core.delta.places import decode
+from chunkwise.core.delta.schema import Fields, fields_of_schema
+from chunkwise.core.errors import LogDamaged, UnsupportedTable
+
+#: tags by which Chunkwise knows what it wrote itself
+ETAG_TAG: Final = "chunkwise.etag"
+DELETED_TAG: Final = "chunkwise.deleted"
+#: features of writers that files added whole cannot break
+_HARMLESS: Final = frozenset({"appendOnly", "invariants"})
+_CONDITIONS: Final = ("delta.invariants", "delta.generationExpression", "delta.identity.start")
+
+
+class TableState:
+    """What an append must know of a table.
+
+    :ivar version: that was folded last; -1: there is no table.
+    :ivar protocol: the action of that name.
+    :ivar metadata: the action ``metaData``.
+    :ivar transactions: last version by app id.
+    :ivar ledger: which files it ever had.
+    :ivar snapshot: version of the snapshot that this was read from; ``None``: it was read from the log alone.
+    :ivar snapshots: keys of all snapshots that there are.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.version = -1
+        self.protocol: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+        self.transactions: dict[str, int] = {}
+        self.ledger = Ledger()
+        self.snapshot: int | None = None
+        self.snapshots: list[str] = []
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a table."""
+        return self.version >= 0
+
+    @property
+    def fields(self) -> Fields:
+        """The table's columns."""
+        return fields_of_schema(self.metadata.get("schemaString", ""), self.place)
+
+    @property
+    def partitions(self) -> list[str]:
+        """Names of its partition columns, in order."""
+        return list(self.metadata.get("partitionColumns", ()))
+
+    @property
+    def is_append_only(self) -> bool:
+        """Whether files must not be removed."""
+        return str(self.metadata.get("configuration", {}).get("delta.appendOnly", "")).lower() == "true"
+
+    def fold(self, version: int, body: bytes) -> None:
+        """The next commit.
+
+        :raises LogDamaged: it cannot be read, or is not the next one.
+        """
+        if version != self.version + 1:
+            raise LogDamaged(f"the log of {self.place} goes from version {self.version} to {version}")
+        try:
+            actions = [
+                msgspec.json.decode(line, type=dict[str, Any]) for line in body.splitlines() if line.strip()
+            ]
+            # a path that a commit removes and adds is there afterwards
+            for action in sorted(actions, key=lambda found: "remove" not in found):
+                self.take(action, version)
+        except (msgspec.MsgspecError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise LogDamaged(f"version {version} of {self.place} cannot be read") from error
+        self.version = version
+
+    def take(self, action: Mapping[str, Any], version: int) -> None:
+        """One action."""
+        if "add" in action:
+            add = action["add"]
+            tags = add.get("tags") or {}
+            self.ledger.add(
+                decode(add["path"]), etag=tags.get(ETAG_TAG), size=int(add.get("size") or 0), version=version
+            )
+        elif "remove" in action:
+            remove = action["remove"]
+            deleted = (remove.get("tags") or {}).get(DELETED_TAG) == "true"
+            self.ledger.remove(
+                decode(remove["path"]), size=int(remove.get("size") or 0), version=version, deleted=deleted
+            )
+        elif "metaData" in action:
+            self.metadata = action["metaData"]
+        elif "protocol" in action:
+            self.protocol = action["protocol"]
+        elif "txn" in action:
+            self.transactions[action["txn"]["appId"]] = int(action["txn"]["version"])
+
+    def check_writable(self) -> None:
+        """:raises UnsupportedTable: a writer of whole Parquet files would break it."""
+        reader, writer = self.protocol.get("minReaderVersion", 1), self.protocol.get("minWriterVersion", 2)
+        features = {
+            *(self.protocol.get("readerFeatures") or ()),
+            *(self.protocol.get("writerFeatures") or ()),
+        }
+        unknown = sorted(features - _HARMLESS)
+        # from 3 and 7 on the features say what they are; between, a version stands for constraints and more
+        if unknown or reader not in (1, 3) or (writer > 2 and writer != 7):
+            what = ", ".join(unknown) or f"protocol {reader}/{writer}"
+            raise UnsupportedTable(
+                f"{self.place} uses {what}: files cannot be added to it without reading their rows; "
+                "write to it with an engine that does"
+            )
+        config = self.metadata.get("configuration") or {}
+        if str(config.get("delta.columnMapping.mode", "none")).lower() != "none":
+            raise UnsupportedTable(
+                f"{self.place} maps names of columns: its files have other names than the table"
+            )
+        for field in self.fields:
+            found = [name for name in _CONDITIONS if name in (field.get("metadata") or {})]
+            if found:
+                raise UnsupportedTable(
+                    f"column {field.get('name')!r} of {self.place} has {found[0]}: its rows must be read"
+                )

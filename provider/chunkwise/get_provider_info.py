@@ -36,7 +36,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "Chunkwise",
-                "python-modules": ["chunkwise.triggers.dispatch", "chunkwise.triggers.lambda_chunks"],
+                "python-modules": [
+                    "chunkwise.triggers.dispatch",
+                    "chunkwise.triggers.lambda_chunks",
+                    "chunkwise.triggers.s3_event",
+                ],
             },
         ],
         "transfers": [
@@ -46,5 +50,6 @@ def get_provider_info() -> dict[str, Any]:
                 "python-module": "chunkwise.transfers.paged_api_to_s3",
             },
         ],
+        "queues": ["chunkwise.queues.s3_event.S3EventMessageQueueProvider"],
         "extra-links": ["chunkwise.links.s3.S3ObjectLink"],
     }

@@ -120,6 +120,16 @@ class Lake:
         """The actions of one kind in a version."""
         return [action[kind] for action in self.log(version) if kind in action]
 
+    def drop_log(self, versions: int | None = None) -> None:
+        """Delete the first entries of the log, or all of it with its checkpoints."""
+        front = self.table.key("_delta_log/")
+        every = self.s3.keys()
+        keys = [key for key in every if key.startswith(front)]
+        if versions is not None:
+            keys = [self.table.commit_key(version) for version in range(versions)]
+        for key in keys:
+            self.s3.client.delete_object(Bucket=self.s3.bucket, Key=key)
+
     @property
     def versions(self) -> list[int]:
         """Versions in the log."""

@@ -163,21 +163,36 @@ def test_a_message_stays_hidden_for_as_long_as_it_is_needed(queue, sqs_proxy):
     assert queue.counts() == (0, 0)
 
 
+@asynccontextmanager
+async def holding_of(endpoint: str, queue: Queue) -> AsyncIterator[tuple[Holding, list[str]]]:
+    """What holds all messages of a queue, and their ids; no task of its own renews them."""
+    async with client_of(endpoint) as client:
+        holding = Holding(client, queue.url, visibility_seconds=600)
+        found = await client.receive_message(
+            QueueUrl=queue.url, MaxNumberOfMessages=10, VisibilityTimeout=600
+        )
+        for message in found["Messages"]:
+            assert holding.take(message["MessageId"], message["ReceiptHandle"])
+        yield holding, [message["MessageId"] for message in found["Messages"]]
+
+
 @pytest.mark.parametrize(
     "fault",
     [failed_entries(), refused(503, "ServiceUnavailable"), refused()],
     ids=["entries", "outage", "refusal"],
 )
-def test_what_cannot_be_deleted_now_is_deleted_later_and_not_handed_out_again(queue, sqs_proxy, fault):
+def test_what_cannot_be_deleted_now_stays_hidden_and_is_deleted_later(queue, sqs_proxy, fault):
     queue.announce("a")
     sqs_proxy.fail("DeleteMessageBatch", fault, times=3)
 
     async def run() -> None:
-        async with opened(sqs_proxy.endpoint, queue, visibility_seconds=3) as inbox:
-            await inbox.done(await take(inbox, 1))
-            assert inbox.held == 1
-            await until(lambda: queue.counts() == (0, 0))
-            assert inbox.held == 0
+        async with holding_of(sqs_proxy.endpoint, queue) as (holding, messages):
+            await holding.delete(messages)
+            for _ in range(2):
+                assert (len(holding), queue.counts()) == (1, (0, 1))
+                await holding.renew()
+            await holding.renew()
+            assert (len(holding), queue.counts()) == (0, (0, 0))
 
     asyncio.run(run())
     assert sqs_proxy.calls["DeleteMessageBatch"] == 4
@@ -197,26 +212,30 @@ def test_only_the_entries_that_failed_are_deleted_again(queue, sqs_proxy):
     sqs_proxy.fail("DeleteMessageBatch", first_only, times=3)
 
     async def run() -> None:
-        async with opened(sqs_proxy.endpoint, queue, visibility_seconds=3) as inbox:
-            await inbox.done(await take(inbox, 3))
-            await until(lambda: queue.counts() == (0, 0))
+        async with holding_of(sqs_proxy.endpoint, queue) as (holding, messages):
+            await holding.delete(messages)
+            await holding.renew()
+            await holding.renew()
+            assert len(holding) == 0
 
     asyncio.run(run())
     assert asked == [3, 2, 1]
+    assert queue.counts() == (0, 0)
 
 
 def test_a_receipt_that_is_no_longer_good_is_let_go(queue, sqs_proxy):
+    """The message shows again by itself, and comes with a new one."""
     queue.announce("a")
     sqs_proxy.fail("DeleteMessageBatch", failed_entries(sender_fault=True))
 
     async def run() -> None:
-        async with opened(sqs_proxy.endpoint, queue, visibility_seconds=1) as inbox:
-            await inbox.done(await take(inbox, 1))
-            assert inbox.held == 0
-            await inbox.done(await take(inbox, 1))
+        async with holding_of(sqs_proxy.endpoint, queue) as (holding, messages):
+            await holding.delete(messages)
+            assert len(holding) == 0
+            assert holding.take(messages[0], "the new one")
 
     asyncio.run(run())
-    assert queue.counts() == (0, 0)
+    assert queue.counts() == (0, 1)
 
 
 def test_a_message_that_shows_too_soon_is_not_handed_out_twice(queue, sqs_proxy):

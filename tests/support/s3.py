@@ -117,8 +117,10 @@ class S3:
                     Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
         for page in self._own.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
-            for item in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                self._own.delete_object(Bucket=self.bucket, Key=item["Key"], VersionId=item["VersionId"])
+            items = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            if items:
+                found = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items]
+                self._own.delete_objects(Bucket=self.bucket, Delete={"Objects": found, "Quiet": True})
         self._own.delete_bucket(Bucket=self.bucket)
 
 

@@ -336,6 +336,7 @@ def test_a_killed_task_leaves_nothing_but_what_a_retry_goes_on_with(
     assert open_uploads(localstack, ls_bucket) == []
 
 
+@pytest.mark.long
 def test_a_task_whose_time_is_over_goes_on_in_its_next_try(
     api: Api, run_dag: Run, localstack: LocalStack, ls_bucket: str
 ) -> None:

@@ -20,9 +20,12 @@ from chunkwise.core.dispatch.watch import Patience, States
 from chunkwise.core.storage.objects import Listed
 from tests.core.dispatch.driver import Job
 from tests.support.functions import Died, Functions, refusal
+from tests.support.rounds import few_or_many
 
 DATA = b"".join(b'{"id":%d,"text":"%s"}\n' % (number, b"x" * 80) for number in range(120))
 SMALL = DATA[:1800]
+# reading the model of S3 takes longer than most tests here
+SESSION = get_session()
 FUNCTION = Function(name="processor", timeout_seconds=30, memory_mb=512, log_group="/aws/lambda/processor")
 
 
@@ -86,7 +89,7 @@ class Setup:
 
 @asynccontextmanager
 async def setup(job: Job, functions: Functions, *, limit: int = 100):
-    create = get_session().create_client(
+    create = SESSION.create_client(
         "s3",
         endpoint_url=job.s3.endpoint,
         region_name="us-east-1",
@@ -256,12 +259,13 @@ class Kill(BaseException):
 
 
 @pytest.mark.parametrize("again", ["run", "other"])
-def test_a_driver_that_is_killed_at_any_request_loses_nothing(s3, again):
+@few_or_many("step", 5, 1)
+def test_a_driver_that_is_killed_at_any_request_loses_nothing(s3, again, step):
     """Whichever S3 or Lambda request it was about to send, or had just sent."""
     s3.put("big.jsonl", SMALL)
-    point = 1
+    point = 1 if again == "run" else 1 + step // 2
     while killed_at(point, s3, again):
-        point += 1
+        point += step
     assert point > 10
 
 

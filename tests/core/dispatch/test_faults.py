@@ -26,6 +26,7 @@ from chunkwise.core.errors import (
 from chunkwise.core.units import KiB
 from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
 from tests.support.files import as_csv, as_jsonl, people
+from tests.support.rounds import few_or_many
 from tests.support.s3 import S3
 
 DATA = as_jsonl(people(120))
@@ -69,13 +70,14 @@ def child(endpoint: str, bucket: str, nth: int, when: str, counter) -> None:
     Job(s3, "big.jsonl", chunk_bytes=4 * KiB, groups=2).run()
 
 
-@pytest.mark.parametrize("when", ["before-call", pytest.param("after-call", marks=pytest.mark.long)])
-def test_a_kill_at_any_request_is_mended_by_the_next_run(s3, when, monkeypatch):
+@pytest.mark.parametrize("when", ["before-call", "after-call"])
+@few_or_many("step", 7, 1)
+def test_a_kill_at_any_request_is_mended_by_the_next_run(s3, when, step, monkeypatch):
     """Of planner, processor, merger and clean-up, whichever it hits."""
     monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
     context = multiprocessing.get_context("fork")
     counter = context.Value("i", 0)
-    for nth in itertools.count(1):
+    for nth in itertools.count(1 if when == "before-call" else 1 + step // 2, step):
         s3.put("big.jsonl", DATA)
         process = context.Process(target=child, args=(s3.endpoint, s3.bucket, nth, when, counter))
         process.start()
@@ -113,9 +115,10 @@ def test_a_late_attempt_loses_and_removes_what_it_wrote(s3):
     assert [key for key in job.staged() if "/parts/" in key] == [job.staging.part_key(0, "first")]
 
 
-def test_of_many_attempts_at_once_one_wins(s3):
+@few_or_many("rounds", 3, 15)
+def test_of_many_attempts_at_once_one_wins(s3, rounds):
     s3.put("big.jsonl", DATA)
-    for _ in range(15):
+    for _ in range(rounds):
         job = Job(s3, "big.jsonl", chunk_bytes=1 << 20)
         job.plan()
         results, barrier = [], threading.Barrier(4)
@@ -132,10 +135,11 @@ def test_of_many_attempts_at_once_one_wins(s3):
         job.staging.delete(*job.staged())
 
 
-def test_of_two_merges_at_once_one_publishes_and_both_succeed(s3, monkeypatch):
+@few_or_many("rounds", 3, 15)
+def test_of_two_merges_at_once_one_publishes_and_both_succeed(s3, rounds, monkeypatch):
     monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_POLL", 0.05)
     s3.put("big.jsonl", DATA)
-    for round_ in range(15):
+    for round_ in range(rounds):
         job = Job(s3, "big.jsonl", target=f"out/{round_}.jsonl", chunk_bytes=1 * KiB)
         job.plan()
         job.process()

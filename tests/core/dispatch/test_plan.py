@@ -24,6 +24,7 @@ from chunkwise.core.errors import (
 from chunkwise.core.protect.protector import ProtectorSpec
 from chunkwise.core.units import KiB
 from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
+from tests.support.rounds import few_or_many
 
 LINES = b"".join(b'{"n":%d,"text":"%s"}\n' % (n, b"x" * 50) for n in range(1000))
 
@@ -108,9 +109,10 @@ def test_a_planner_that_was_killed_before_its_manifests_is_made_good(s3):
     assert len([key for key in job.staged() if "/manifests/" in key]) == plan.chunks
 
 
-def test_of_many_planners_at_once_one_writes_the_plan(s3):
+@few_or_many("rounds", 3, 20)
+def test_of_many_planners_at_once_one_writes_the_plan(s3, rounds):
     s3.put("big.jsonl", LINES)
-    for _ in range(20):
+    for _ in range(rounds):
         job = Job(s3, "big.jsonl", chunk_bytes=16 * KiB)
         plans, barrier = [], threading.Barrier(4)
 

@@ -15,6 +15,7 @@ from chunkwise.core.errors import ConfigError, LeaseHeld, LeaseLost, UploadFaile
 from chunkwise.core.storage import Lease
 from chunkwise.core.storage import lease as module
 from tests.support.faults import FOREVER
+from tests.support.rounds import few_or_many
 from tests.support.s3 import s3_client
 
 LONG = 300.0
@@ -34,7 +35,7 @@ def later(seconds):
     return lambda: datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def wait_until(condition, seconds=20.0):
+def wait_until(condition, seconds=120.0):
     """Wait for something that another thread does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -227,9 +228,17 @@ def test_a_lease_whose_object_was_removed_is_lost(s3):
 # --- renewal ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def often(monkeypatch):
+    """Renewals come so often that none of them is urgent, however slow the machine."""
+    monkeypatch.setattr(module, "_RENEW_AFTER", 0.1 / LONG)
+    monkeypatch.setattr(module, "_TRY_AGAIN_AFTER", 0.03 / LONG)
+
+
+@pytest.mark.usefixtures("often")
 def test_a_lease_is_renewed_for_as_long_as_the_block_takes(s3):
     """And is a new object each time, so that who would take over the old one fails."""
-    with lease_of(s3, ttl=0.45) as lease:
+    with lease_of(s3, ttl=LONG) as lease:
         first = s3.head("lock")["ETag"]
         wait_until(lambda: record(s3)["renewals"] >= 4)
         lease.check()
@@ -237,17 +246,19 @@ def test_a_lease_is_renewed_for_as_long_as_the_block_takes(s3):
     assert s3.keys() == []
 
 
+@pytest.mark.usefixtures("often")
 def test_a_renewal_whose_answer_was_lost_is_recognised(s3, faults):
-    with lease_of(faults, ttl=0.6) as lease:
+    with lease_of(faults, ttl=LONG) as lease:
         faults.fail("PutObject", after=True, reset=True, times=1)
         wait_until(lambda: record(s3)["renewals"] >= 3)
         lease.check()
     assert s3.keys() == []
 
 
+@pytest.mark.usefixtures("often")
 def test_a_renewal_of_which_nothing_was_heard_is_recognised_by_the_next_one(s3, faults, caplog):
     """It arrived, but all its attempts got errors: the object is the own one by its nonce."""
-    with lease_of(faults, ttl=3.0) as lease, caplog.at_level(logging.WARNING):
+    with lease_of(faults, ttl=LONG) as lease, caplog.at_level(logging.WARNING):
         faults.fail("HeadObject", status=500, times=FOREVER)
         faults.fail("PutObject", after=True, status=500, times=1)
         faults.fail("PutObject", status=500, times=7)
@@ -347,8 +358,9 @@ def test_a_release_finds_its_own_object_after_a_renewal_that_it_has_not_heard_of
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["new", "expired"])
-def test_exactly_one_of_many_gets_the_lease(s3, faults, stale):
-    rounds, others = 25, 4
+@few_or_many("rounds", 4, 25)
+def test_exactly_one_of_many_gets_the_lease(s3, faults, stale, rounds):
+    others = 4
     faults.one_at_a_time = True
     clients = [s3_client(faults.endpoint) for _ in range(others)]
     body = abandoned(s3, ttl=50.0)

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TTL: Final = 300.0
 _MAX_TTL: Final = 7 * 86_400.0
+#: shares of the lease's time after which it is renewed, and after a renewal that failed
+_RENEW_AFTER: Final = 1 / 3
+_TRY_AGAIN_AFTER: Final = 1 / 10
 #: times of S3 are whole seconds: what looks 300 s old may be 299 s old
 _GRAIN: Final = timedelta(seconds=1)
 #: others that come and go while we try
@@ -219,13 +222,13 @@ class Lease:
 
     def _keep(self, stop: threading.Event) -> None:
         """Renew until the end; a failed renewal is tried again sooner."""
-        pause = self._ttl / 3
+        pause = self._ttl * _RENEW_AFTER
         while self._lost is None and not stop.wait(pause):
             try:
                 self._renew()
-                pause = self._ttl / 3
+                pause = self._ttl * _RENEW_AFTER
             except Exception as error:  # whatever it is, the next renewal may succeed
-                pause = self._ttl / 10
+                pause = self._ttl * _TRY_AGAIN_AFTER
                 left = self._valid_until - time.monotonic()
                 log.warning("The lease %s was not renewed, %.0f s left: %s", self.uri, left, error)
 

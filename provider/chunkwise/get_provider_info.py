@@ -28,7 +28,15 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "operators": [
-            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.operators.dispatch"]},
+            {
+                "integration-name": "Chunkwise",
+                "python-modules": [
+                    "chunkwise.operators.delta",
+                    "chunkwise.operators.dispatch",
+                    "chunkwise.operators.s3_event",
+                    "chunkwise.operators.s3_reconcile",
+                ],
+            },
         ],
         "sensors": [
             {"integration-name": "Chunkwise", "python-modules": ["chunkwise.sensors.dispatch"]},

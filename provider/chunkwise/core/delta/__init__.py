@@ -6,10 +6,12 @@ from chunkwise.core.delta.append import Settings, append, tables_of
 from chunkwise.core.delta.checkpoints import checkpointer, clean_log, storage_options
 from chunkwise.core.delta.log import load
 from chunkwise.core.delta.maintain import Maintenance
+from chunkwise.core.delta.many import Appended, append_all
 from chunkwise.core.delta.model import Arrival, Batch, Policy, TableReceipt, Verdict
 from chunkwise.core.delta.places import Table, table_of
 
 __all__ = [
+    "Appended",
     "Arrival",
     "Batch",
     "Maintenance",
@@ -19,6 +21,7 @@ __all__ = [
     "TableReceipt",
     "Verdict",
     "append",
+    "append_all",
     "checkpointer",
     "clean_log",
     "load",

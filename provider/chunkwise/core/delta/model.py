@@ -27,6 +27,8 @@ Kind = Literal[
     "ignored",
     "unread",
 ]
+#: what S3 calls the end of an object
+_GONE: Final = ("ObjectRemoved:", "LifecycleExpiration:", "Object Deleted")
 #: in the order in which a receipt shows them
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
@@ -79,9 +81,7 @@ class Arrival:
                 f"this {type(value).__name__} is not"
             ).naming("objects")
         size, etag, event = get("size"), get("etag"), get("event")
-        gone = isinstance(event, str) and event.removeprefix("s3:").startswith(
-            ("ObjectRemoved", "Object Deleted")
-        )
+        gone = isinstance(event, str) and event.removeprefix("s3:").startswith(_GONE)
         return cls(
             bucket=bucket,
             key=key,

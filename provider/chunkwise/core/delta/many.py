@@ -1,0 +1,122 @@
+"""Appends to as many tables as a batch has objects of, one commit each."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chunkwise.core.delta.append import Settings, append, tables_of
+from chunkwise.core.delta.model import KINDS, Arrival, Batch, Kind, TableReceipt, Verdict
+from chunkwise.core.errors import ChunkwiseError, DeltaError, ReadFailed
+
+log = logging.getLogger(__name__)
+
+#: nothing is wrong with these, and nothing is to be told of each
+_FINE: Final[tuple[Kind, ...]] = ("added", "replaced", "removed", "duplicate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Appended:
+    """What came of a batch.
+
+    :param tables: receipts of those that could be written.
+    :param failures: why others could not, by their URI.
+    """
+
+    tables: tuple[TableReceipt, ...]
+    failures: dict[str, ChunkwiseError]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Of all tables."""
+        return tuple(verdict for table in self.tables for verdict in table.verdicts)
+
+    def check(self, *, fail_on_rejected: bool = False) -> None:
+        """Raise what is wrong, after everything was done that could be done.
+
+        :param fail_on_rejected: whether a file that can never be added is an error.
+        :raises ReadFailed: files could not be read; the same batch may be tried again.
+        :raises DeltaError: a file was rejected, and that is an error.
+        :raises ChunkwiseError: the first of the failures, one that may pass before one that does not.
+        """
+        for error in sorted(self.failures.values(), key=lambda error: not error.transient):
+            raise error
+        unread = [verdict for verdict in self.verdicts if not verdict.settled]
+        if unread:
+            raise ReadFailed(f"{_these(unread)}; the others are done, and a retry adds only what is missing")
+        rejected = [one for one in self.verdicts if one.kind in ("rejected", "quarantined", "schema_too_new")]
+        if rejected and fail_on_rejected:
+            raise DeltaError(f"{_these(rejected)}; the others are done")
+
+    def to_json(self, *, most: int) -> dict[str, Any]:
+        """Counts and references.
+
+        :param most: files that are named at most of those that are not in the table as they came.
+        """
+        counts = Counter(verdict.kind for verdict in self.verdicts)
+        others = [verdict for verdict in self.verdicts if verdict.kind not in _FINE]
+        single = self.tables[0] if len(self.tables) == 1 else None
+        return {
+            "uri": None if single is None else single.uri,
+            "version": None if single is None else single.version,
+            "committed": any(table.committed for table in self.tables),
+            "counts": {kind: counts[kind] for kind in KINDS if counts[kind]},
+            "rows": sum(table.rows for table in self.tables),
+            "bytes": sum(table.bytes for table in self.tables),
+            "tables": [table_json(table) for table in self.tables],
+            "not_added": [
+                {"uri": one.uri, "verdict": one.kind, "reason": one.reason, "detail": one.detail}
+                for one in others[:most]
+            ],
+            "not_added_total": len(others),
+        }
+
+
+def table_json(table: TableReceipt) -> dict[str, Any]:
+    """What an append did to one table, without the verdicts."""
+    return {
+        "uri": table.uri,
+        "version": table.version,
+        "committed": table.committed,
+        "created": table.created,
+        "counts": table.counts,
+        "rows": table.rows,
+        "bytes": table.bytes,
+        "new_columns": list(table.new_columns),
+        "attempts": table.attempts,
+    }
+
+
+def append_all(
+    client: Any,
+    arrivals: Iterable[Arrival],
+    *,
+    table_uri: str | None = None,
+    settings: Settings | None = None,
+    batch: Batch | None = None,
+) -> Appended:
+    """Bring every table that arrivals belong to up to date. One that cannot be written stops no other.
+
+    :param client: boto3 S3 client.
+    :param table_uri: the one table that all belong to; default: by rule, the folder of an object up to the
+        first ``name=value`` segment.
+    :param batch: which batch this is, for all of the tables.
+    :raises ConfigError: ``table_uri`` is none.
+    """
+    receipts, failures = [], {}
+    for table, own in tables_of(arrivals, table_uri).items():
+        try:
+            receipts.append(append(client, table, own, settings=settings, batch=batch))
+        except ChunkwiseError as error:
+            log.error("%d objects were not added to %s: %s", len(own), table.uri, error)
+            failures[table.uri] = error
+    return Appended(tables=tuple(receipts), failures=failures)
+
+
+def _these(verdicts: list[Verdict]) -> str:
+    first = verdicts[0]
+    more = f" and {len(verdicts) - 1} more" if len(verdicts) > 1 else ""
+    return f"{first.uri}{more} not added: {first.detail or first.reason}"

@@ -1,0 +1,7 @@
+"""Delta tables of files that lie on S3, as tasks. Neither deltalake nor pyarrow is imported with it."""
+
+from __future__ import annotations
+
+from chunkwise.operators.delta.append import S3ParquetToDeltaOperator
+
+__all__ = ["S3ParquetToDeltaOperator"]

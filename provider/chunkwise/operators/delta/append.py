@@ -1,0 +1,210 @@
+"""Parquet files that arrived become rows of a Delta table, as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetAlias
+
+from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
+from chunkwise.core.choices import check_bounds
+from chunkwise.core.errors import ConfigError
+from chunkwise.edge import permanent_fails_at_once
+from chunkwise.state import plain_json
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from chunkwise.core.delta import Batch, Settings
+    from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, SchemaPolicy
+
+
+class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's operators are not typed
+    """Add Parquet files to Delta tables where they lie, by the tables' logs alone: no row is read or copied.
+
+    Each file's footer is read by one request (existence, size, ETag, schema, row count, statistics), every
+    file gets a verdict, and what can be added is one commit per table. A table that does not exist is made.
+
+    **Delivery.** A file's rows are in the table once, however often and in whatever order its events come,
+    also after a compaction or a vacuum, and although tasks are killed or retried: a file's path, ETag and
+    size are in the ledger that the log itself is. Any number of tasks may write one table at once. What a
+    bad file has is a verdict, not an error; a file that S3 did not let be read fails the task after the
+    others were added, and its retry adds what is missing.
+
+    **Writers beside it** must put log entries under a condition, as deltalake and Delta 4 do, and Spark with
+    a commit service. Files that a compaction writes below the table arrive, too: keep them out of the
+    notifications (they are known only once they are committed).
+
+    **Return value.** Counts of verdicts, rows, bytes, each table's version, and the first ``max_reported``
+    files that were not added, with their reason; never data. Outlet assets get the same as the extra of their
+    event; an outlet alias gets an event for each table that has a new version, and none where nothing
+    changed.
+
+    :param objects: what arrived: ``"s3://bucket/key"``, or mappings with ``bucket`` and ``key``, and perhaps
+        ``size``, ``etag``, ``event`` or ``deleted``, as asset events of arrivals have them. (templated)
+    :param table_uri: ``s3://bucket/prefix`` of the table; default: the folder of each object, up to the first
+        ``name=value`` segment. (templated)
+    :param schema_policy: ``"fail"``: a file with new columns is not added (``schema_too_new``);
+        ``"add_columns"``: they become columns of the table, in the same commit. A conflict of types is never
+        let in.
+    :param on_overwrite: an object that the table has was overwritten: ``"replace"`` its entry, or
+        ``"refuse"`` it.
+    :param on_delete: an object that the table has was deleted, and is gone: ``"ignore"``, or ``"remove"`` it
+        from the table.
+    :param on_nanoseconds: ``"refuse"`` or ``"accept"`` timestamps in nanoseconds, which Spark cannot read.
+    :param partition_types: types of the partition columns of a table that is made, by name, e.g.
+        ``{"ds": "date"}``; default: string. (templated)
+    :param app_id: of a source that numbers its batches; needs ``batch_number``. (templated)
+    :param batch_number: a batch whose number is not above the last one of its source is not added again.
+        (templated)
+    :param quarantine_uri: ``s3://bucket/prefix`` below which a note is written for each file that can never
+        be added. (templated)
+    :param fail_on_rejected: fail the task, after everything else was added, if there was such a file.
+    :param checkpoint_every: commits between two checkpoints; 0: none are written, and deltalake is not
+        needed.
+    :param concurrency: footers that are read at a time, as far as the connections of the client go
+        (``botocore_config={"max_pool_connections": 32}``).
+    :param s3_extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
+        (templated)
+    :param max_reported: files that are named at most.
+    :param aws_conn_id: Airflow connection of AWS. (templated)
+    :param region_name: AWS region; default: the connection's. (templated)
+    :param verify: whether, or with which certificates, TLS is verified. (templated)
+    :param botocore_config: members of botocore's ``Config``.
+    """
+
+    aws_hook_class = S3Hook
+    template_fields: Sequence[str] = aws_template_fields(
+        "objects",
+        "table_uri",
+        "partition_types",
+        "app_id",
+        "batch_number",
+        "quarantine_uri",
+        "s3_extra_args",
+    )
+    ui_color = "#e3f2ec"
+
+    def __init__(
+        self,
+        *,
+        objects: Sequence[Any] | Mapping[str, Any] | str,
+        table_uri: str | None = None,
+        schema_policy: SchemaPolicy = "fail",
+        on_overwrite: OnOverwrite = "replace",
+        on_delete: OnDelete = "ignore",
+        on_nanoseconds: OnNanoseconds = "refuse",
+        partition_types: Mapping[str, str] | None = None,
+        app_id: str | None = None,
+        batch_number: int | str | None = None,
+        quarantine_uri: str | None = None,
+        fail_on_rejected: bool = False,
+        checkpoint_every: int = 10,
+        concurrency: int = 16,
+        s3_extra_args: Mapping[str, Any] | None = None,
+        max_reported: int = 50,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.objects = objects
+        self.table_uri = table_uri
+        self.schema_policy = schema_policy
+        self.on_overwrite = on_overwrite
+        self.on_delete = on_delete
+        self.on_nanoseconds = on_nanoseconds
+        self.partition_types = partition_types
+        self.app_id = app_id
+        self.batch_number = batch_number
+        self.quarantine_uri = quarantine_uri
+        self.fail_on_rejected = fail_on_rejected
+        self.checkpoint_every = checkpoint_every
+        self.concurrency = concurrency
+        self.s3_extra_args = s3_extra_args
+        self.max_reported = max_reported
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Append, and return the counts.
+
+        :raises AirflowFailException: nothing would change if it were tried again.
+        :raises ChunkwiseError: it may pass if it is tried again.
+        """
+        # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
+        from chunkwise.core.delta import Arrival, append_all
+
+        with permanent_fails_at_once():
+            check_bounds(self, "checkpoint_every", "concurrency", "max_reported")
+            one = isinstance(self.objects, str | Mapping)
+            arrivals = [Arrival.of(value) for value in ([self.objects] if one else self.objects)]
+            done = append_all(
+                self.hook.conn,
+                arrivals,
+                table_uri=self.table_uri,
+                settings=self._settings(context),
+                batch=self._batch(),
+            )
+            receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
+            self._publish(context, receipt)
+            for verdict in receipt["not_added"]:
+                self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])
+            done.check(fail_on_rejected=self.fail_on_rejected)
+        return receipt
+
+    def _settings(self, context: Context) -> Settings:
+        from chunkwise.core.delta import Maintenance, Policy, Settings, checkpointer, storage_options
+
+        hook, extra_args = self.hook, self.s3_extra_args
+        maintenance = Maintenance()
+        if self.checkpoint_every:
+            maintenance = Maintenance(
+                every=self.checkpoint_every,
+                # when it is due, not now: credentials expire
+                checkpointer=checkpointer(
+                    lambda: storage_options(
+                        hook.conn,
+                        hook.get_credentials(region_name=hook.conn_region_name),
+                        extra_args=extra_args,
+                    )
+                ),
+            )
+        ti = context["ti"]
+        return Settings(
+            policy=Policy(
+                schema=self.schema_policy,
+                on_overwrite=self.on_overwrite,
+                on_delete=self.on_delete,
+                on_nanoseconds=self.on_nanoseconds,
+                partition_types=self.partition_types or {},
+            ),
+            maintenance=maintenance,
+            concurrency=self.concurrency,
+            quarantine_uri=self.quarantine_uri,
+            extra_args=extra_args,
+            info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
+        )
+
+    def _batch(self) -> Batch | None:
+        from chunkwise.core.delta import Batch
+
+        if self.app_id is None and self.batch_number is None:
+            return None
+        if not self.app_id or self.batch_number is None:
+            raise ConfigError("app_id and batch_number need each other").naming("app_id", "batch_number")
+        try:
+            number = int(self.batch_number)
+        except ValueError:
+            raise ConfigError(f"batch_number is {self.batch_number!r}: it must be a whole number").naming(
+                "batch_number"
+            ) from None
+        return Batch(app_id=self.app_id, number=number)
+
+    def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
+        """Say which tables have a new version, to whoever waits for it."""
+        events = context["outlet_events"]
+        for outlet in self.outlets:
+            if not isinstance(outlet, AssetAlias):
+                events[outlet].extra = receipt
+                continue
+            for table in receipt["tables"]:
+                if table["committed"]:
+                    events[outlet].add(Asset(uri=table["uri"]), extra=table)

@@ -53,7 +53,7 @@ SIDE_BY_SIDE = --numprocesses 2 --dist loadfile
 
 .PHONY: test
 test: install localstack ## run the test suite
-	@$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not long" $(ARGS)
+	@$(RUN) -m pytest $(SIDE_BY_SIDE) --hypothesis-profile quick -m "not long" $(ARGS)
 
 .PHONY: test-all
 test-all: install localstack ## run the test suite and the long suites

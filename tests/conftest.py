@@ -4,6 +4,8 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.support.examples import WHOLE
+
 # A shell starts its background jobs with SIGINT ignored, and processes hand that down: tests of Ctrl-C would
 # wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -21,10 +23,11 @@ pytest_plugins = [
 
 # No deadlines: two cores are shared by whatever runs. A fixture that the examples of a test share is a handle
 # of a server; such a test writes what it needs anew in each example.
-settings.register_profile(
-    "chunkwise",
-    deadline=None,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("chunkwise")
+for name, share in {"quick": 0.3, "whole": 1.0}.items():
+    settings.register_profile(
+        name,
+        deadline=None,
+        max_examples=round(share * WHOLE),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile("whole")

@@ -61,6 +61,7 @@ def test_a_key_without_wildcards_is_a_pattern_of_itself_only(key):
         "x.dispatch/y",
         "table/_delta_log/00000000000000000000.json",
         "out/_temporary/0/part",
+        ".chunkwise/arrivals/x.json",
         "folder/",
     ],
 )

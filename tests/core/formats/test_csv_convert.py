@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, RowInvalid
@@ -13,6 +13,7 @@ from chunkwise.core.formats.csv_format import Csv
 from chunkwise.core.formats.model import Boundary, Column, Layout, Part, ReadRequest, Span
 from chunkwise.core.segments import Literal
 from tests.support.csv_texts import Run
+from tests.support.examples import examples
 
 _NULLISH = st.sampled_from(["NA", "0", "true", " ", "", "x", None, 0, True])
 _BARS = st.text("|;x", max_size=3)
@@ -45,7 +46,7 @@ def converted(layout: Layout, records: list, *, raw: bool = False, parts: int = 
     st.integers(1, 40),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_records_are_what_pythons_csv_reads(rows, chunk_bytes, quoting):
     out = io.StringIO()
     writer = csv.writer(out, quoting=quoting)
@@ -85,7 +86,7 @@ def test_records_of_text_that_is_not_of_the_encoding_are_bad():
     st.sampled_from([",", ";", "||", "\t"]),
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_objects_are_read_back_and_null_differs_from_empty(records, sep, ending):
     data = converted(layout_of("a", "b,"), records, sep=sep, lineterminator=ending)
     run = Run(data, {"sep": sep})
@@ -245,7 +246,7 @@ def test_many_records_are_written_in_order():
     ),
     st.integers(1, 40),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_csv_gets_another_dialect_and_keeps_its_texts(rows, sep, options, chunk_bytes):
     """What is not asked for is as in the source; an empty cell has no quotes, unless all cells have some."""
     source = converted(

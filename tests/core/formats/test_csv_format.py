@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, InvalidSource, RowInvalid
@@ -12,6 +12,7 @@ from chunkwise.core.formats import csv_reader
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.model import Boundary, ReadRequest, Span
 from tests.support.csv_texts import DIALECTS, Run, hostile, options_of, read_slowly, rows_of, tame
+from tests.support.examples import examples
 
 CASES = st.sampled_from(DIALECTS).flatmap(
     lambda dialect: st.tuples(st.just(dialect), hostile(dialect) | tame(dialect))
@@ -26,7 +27,7 @@ def run_of(dialect: Dialect, data: bytes, **options) -> Run:
 
 
 @given(CASES, CUTS, BLOCKS)
-@settings(max_examples=500)
+@examples(500)
 def test_any_cut_gives_back_the_file_and_counts_its_rows(case, chunk_bytes, block):
     dialect, data = case
     run = run_of(dialect, data, block=block)
@@ -36,7 +37,7 @@ def test_any_cut_gives_back_the_file_and_counts_its_rows(case, chunk_bytes, bloc
 
 
 @given(CASES, st.integers(1, 12))
-@settings(max_examples=300)
+@examples(300)
 def test_a_chain_that_closes_has_only_true_boundaries(case, chunk_bytes):
     dialect, data = case
     run = run_of(dialect, data)
@@ -49,7 +50,7 @@ def test_a_chain_that_closes_has_only_true_boundaries(case, chunk_bytes):
 
 
 @given(CASES, BLOCKS)
-@settings(max_examples=200)
+@examples(200)
 def test_exact_finds_the_first_boundary_for_every_cut(case, block):
     dialect, data = case
     run = run_of(dialect, data, block=block)
@@ -63,7 +64,7 @@ def test_exact_finds_the_first_boundary_for_every_cut(case, block):
 @example((Dialect(), b",\ra\n"), 3, 1, 1, 4)
 @example((Dialect(escape="\\"), b'"a"\\,b\n"a"\\\n,x\n'), 1, 1, 1, 3)
 @example((Dialect(ends="lf"), b",\r\n"), 1, 1, 1, 3)
-@settings(max_examples=500)
+@examples(500)
 def test_values_are_those_of_an_automaton_and_others_take_their_place(
     case, cut, block, batch_rows, batch_bytes
 ):
@@ -131,7 +132,7 @@ def texts(dialect: Dialect):
     ),
     st.data(),
 )
-@settings(max_examples=500)
+@examples(500)
 def test_a_new_value_is_read_back_and_no_other_cell_changes(case, choices):
     dialect, data, new = case
     rows = [row for row in rows_of(data, dialect) if not row.cut]

@@ -4,12 +4,13 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.csv_scan import complete, end_state, first_boundary, guesses
 from tests.support.csv_texts import DIALECTS, hostile, read_slowly, rows_of
+from tests.support.examples import examples
 
 DIALECTS_AND_TEXTS = st.sampled_from(DIALECTS).flatmap(
     lambda dialect: st.tuples(st.just(dialect), hostile(dialect))
@@ -29,14 +30,14 @@ def ends_of(data: bytes, dialect: Dialect) -> list[int]:
 
 
 @given(DIALECTS_AND_TEXTS)
-@settings(max_examples=600)
+@examples(600)
 def test_the_last_complete_record_ends_where_the_automaton_says(case):
     dialect, data = case
     assert complete(dialect, data, 0, len(data)) == max(ends_of(data, dialect), default=0)
 
 
 @given(DIALECTS_AND_TEXTS)
-@settings(max_examples=300)
+@examples(300)
 def test_the_first_boundary_at_or_after_every_position(case):
     dialect, data = case
     ends = ends_of(data, dialect)
@@ -47,7 +48,7 @@ def test_the_first_boundary_at_or_after_every_position(case):
 
 
 @given(DIALECTS_AND_TEXTS)
-@settings(max_examples=300)
+@examples(300)
 def test_a_state_is_a_records_start_exactly_where_the_automaton_says(case):
     dialect, data = case
     ends = ends_of(data, dialect)
@@ -85,7 +86,7 @@ def test_states_have_names(text, state):
         lambda dialect: st.tuples(st.just(dialect), hostile(dialect))
     )
 )
-@settings(max_examples=600)
+@examples(600)
 def test_the_slow_reader_of_these_tests_is_pythons(case):
     """The oracle's oracle, where both know the dialect."""
     dialect, data = case

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.formats.model import ReadRequest
@@ -12,6 +12,7 @@ from chunkwise.core.protect.apply import apply
 from chunkwise.core.protect.hmac_tokens import HmacOptions, HmacProtector
 from tests.core.protect.support import Decoding, rule, task
 from tests.support.csv_texts import DIALECTS, Run, hostile, options_of, rows_of, tame
+from tests.support.examples import examples
 
 SECRET = "0123456789abcdef" * 3
 CASES = st.sampled_from(DIALECTS).flatmap(
@@ -26,7 +27,7 @@ def protected(run: Run, boundaries, names, wanted, protector) -> bytes:
 
 
 @given(CASES, st.integers(1, 40), st.sampled_from(["", "t-", ",", '"', "\n", "\r", "#", "é", "|", "a;"]))
-@settings(max_examples=400)
+@examples(400)
 def test_both_ways_write_the_same(case, cut, prefix):
     dialect, data = case
     rows = rows_of(data, dialect)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chunkwise.core.formats import json_form, json_lines_reader
@@ -13,6 +13,7 @@ from chunkwise.core.formats.model import Boundary, Layout, ReadRequest, Span
 from chunkwise.core.protect.apply import apply
 from chunkwise.core.protect.hmac_tokens import HmacOptions, HmacProtector
 from tests.core.protect.support import Decoding, rule, task
+from tests.support.examples import examples
 from tests.support.json_texts import scalars
 from tests.support.sources import BytesSource
 
@@ -84,7 +85,7 @@ NEW = st.sampled_from(["new", "", '",', 'a"b', "c\\d", "\u2028", "\ud800", "\n",
 @example(b'{"ssn":"a"}\n{"ssn":"b"}\n', ("ssn",), False, False, "collect", ['",', "x"], 64)
 @example(b'{"ssn":"a"}\n{"ssn":7}\n', ("ssn",), False, False, "collect", ["7"], 64)
 @example(b'{"ssn":"a"}\n{"ssn":"\xff"}\n', ("ssn",), False, False, "collect", ["x"], 64)
-@settings(max_examples=600)
+@examples(600)
 def test_a_form_finds_what_is_found_one_by_one(data, columns, closed, objects, on_bad, new, slab):
     known = frozenset(KEYS[:5]) if closed else None
     request = ReadRequest(columns=columns, known=known, objects=objects, on_bad=on_bad)
@@ -100,7 +101,7 @@ def test_a_form_finds_what_is_found_one_by_one(data, columns, closed, objects, o
 
 
 @given(files(), COLUMNS, st.sampled_from(["", "t-", '"', "\\", "\x1f", "é", ","]), st.integers(1, 200))
-@settings(max_examples=300)
+@examples(300)
 def test_texts_and_bytes_are_protected_alike(data, columns, prefix, slab):
     request = ReadRequest(columns=columns, on_bad="collect")
     protector = HmacProtector(HmacOptions(prefix=prefix), SECRET)

@@ -10,13 +10,14 @@ import zlib
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import BodyDamaged, BodyTruncated, ConnectionFailed, UnsupportedEncoding
 from chunkwise.core.paging import response as response_module
 from chunkwise.core.paging.response import PageResponse
 from chunkwise.core.units import KiB, MiB
+from tests.support.examples import examples
 from tests.support.http_api import Answer
 
 BODY = bytes(random.Random(7).choices(b'{"a": 1234567890.}', k=50_000))
@@ -163,7 +164,7 @@ class Body:
         return data
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     pieces=st.lists(st.binary(max_size=60) | st.integers(0, 9000).map(lambda n: b"ab" * n), max_size=3),
     wanted=st.lists(st.integers(20, 300) | st.integers(300, 70_000), min_size=1, max_size=5),

@@ -7,13 +7,14 @@ from decimal import Decimal
 
 import ijson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import BodyTruncated, InvalidPage, RecordNotObject, RecordsNotFound
 from chunkwise.core.paging import splitter as splitter_module
 from chunkwise.core.paging.splitter import RecordSplitter, SplitHints, SplitLimits
 from chunkwise.core.selector import Selector
+from tests.support.examples import examples
 
 HOSTILE = [
     '},{"id":',
@@ -83,7 +84,7 @@ def split(body: bytes, path="items", *, window=64, chunk=7, hints=None, **option
     return [bytes(record) for batch in page for record in batch.records], page
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     records, values, values, layouts, st.booleans(), st.integers(8, 300), st.integers(1, 90), st.booleans()
 )
@@ -104,7 +105,7 @@ def test_any_window_gives_every_record_byte_for_byte(
     assert page.envelope == emptied
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(records, layouts, st.integers(8, 300))
 def test_a_body_that_is_the_array_itself(items, layout, window):
     body = render(items, layout).encode()
@@ -113,7 +114,7 @@ def test_a_body_that_is_the_array_itself(items, layout, window):
     assert page.envelope == []
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(records, values, st.integers(16, 300), st.data())
 def test_a_body_cut_anywhere_is_never_a_short_result(items, after, window, data):
     body = render({"items": items, "after": after}, (",", ":")).encode()
@@ -122,7 +123,7 @@ def test_a_body_cut_anywhere_is_never_a_short_result(items, after, window, data)
         split(short, window=window)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(records, st.integers(16, 300), st.data())
 def test_a_changed_byte_is_found_or_is_json_for_a_strict_parser_too(items, window, data):
     body = bytearray(render({"items": items, "after": 1}, (",", ":")).encode())

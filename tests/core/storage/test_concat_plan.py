@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chunkwise.core.errors import ConfigError, ObjectTooLarge
@@ -14,6 +14,7 @@ from chunkwise.core.segments import Literal, Range
 from chunkwise.core.storage.concat_plan import Copy, Limits, Upload, plan_concat, plan_stages
 from chunkwise.core.units import GiB, KiB, MiB, TiB
 from tests.core.storage.data import noise
+from tests.support.examples import examples
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def fewest_uploaded(segments, min_part, largest_copy):
     return best[total]
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(segments=segment_lists(), min_part=st.integers(1, 8), factor=st.integers(2, 4))
 @example([Range(Object("a", 9, noise(9)), 0, 9), Literal(b",,"), Range(Object("b", 7, noise(7)), 0, 7)], 6, 4)
 def test_the_plan_is_right_and_uploads_the_fewest_bytes(segments, min_part, factor):
@@ -119,7 +120,7 @@ def test_the_plan_is_right_and_uploads_the_fewest_bytes(segments, min_part, fact
     assert uploaded(parts) == fewest_uploaded(segments, min_part, largest_copy)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 3), st.integers(4, 13)), max_size=12),
     min_part=st.integers(3, 6),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from chunkwise.core.delta.arrow_schema import odd_columns
 from chunkwise.core.delta.parquet_types import Column, column_of
 from chunkwise.core.delta.statistics import Bounds, Collector
 from chunkwise.core.errors import FormatError
@@ -202,7 +203,11 @@ def _parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], 
     if File.ENCRYPTION in head:
         raise _Encrypted
     fields = fields_of(head, uri)
-    columns = tuple(column_of(field) for field in fields)
+    odd = odd_columns(head)
+    columns = tuple(
+        replace(column, problem=column.problem or odd.get(column.name, ""))
+        for column in map(column_of, fields)
+    )
     leaves = sum(len(field.leaves) for field in fields)
     collector = Collector(columns, [(field.first, len(field.leaves)) for field in fields], head, leaves)
     rows = 0

@@ -1,6 +1,7 @@
 """Parquet types as Delta types, where every engine reads the one as the other.
 
-What a file says in ``ARROW:schema`` is not looked at: only Arrow's own readers know it. What was tried with
+What a file says in ``ARROW:schema`` is not what most engines read, see
+:mod:`chunkwise.core.delta.arrow_schema`. What was tried with
 DataFusion, pyarrow and Polars and is refused because one of them, or Spark, does not read it: unsigned 64-bit
 integers, times, float16, UUIDs and other bytes of fixed length, columns that are only null, legacy repeated
 fields. Source: LogicalTypes.md of apache/parquet-format, PROTOCOL.md of delta-io/delta ("Primitive Types").

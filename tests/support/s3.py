@@ -116,7 +116,8 @@ class S3:
                 self._own.abort_multipart_upload(
                     Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
-        for page in self._own.get_paginator("list_object_versions").paginate(Bucket=self.bucket):
+        # all pages first: moto loses its place in a bucket that shrinks
+        for page in list(self._own.get_paginator("list_object_versions").paginate(Bucket=self.bucket)):
             items = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
             if items:
                 found = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items]

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from airflow.sdk import TaskGroup
 
+from chunkwise.core.events.partitions import By
 from chunkwise.operators.dispatch import (
     Compute,
     MergePartsOperator,
@@ -14,6 +15,7 @@ from chunkwise.operators.dispatch import (
     PlanPagesOperator,
     ProcessChunksOperator,
 )
+from chunkwise.operators.s3_event import S3EventRouterOperator, S3EventShardsOperator
 from chunkwise.sensors.dispatch import DispatchPartsSensor
 
 #: tasks that only wait cost more than what they wait for
@@ -216,6 +218,42 @@ def paged_api_dispatch(
         task_args,
         told=True,
     )
+
+
+def s3_event_router(
+    group_id: str = "route",
+    *,
+    outlets: Sequence[Any],
+    by: By = "object",
+    prefix_depth: int | None = None,
+    removed: bool = False,
+    partitions_per_task: int = 100,
+    task_args: Mapping[str, Any] | None = None,
+) -> TaskGroup:
+    """``shards >> route (mapped)``: one partition of an asset per object that the run was started for.
+
+    However many objects arrive at once, no task emits more than Airflow takes in one request.
+
+    :param group_id: of the task group.
+    :param outlets: the one asset, see :class:`~chunkwise.operators.s3_event.S3EventRouterOperator`.
+    :param by: see there, as the following two.
+    :param prefix_depth: see there.
+    :param removed: see there.
+    :param partitions_per_task: about how many partitions one task emits.
+    :param task_args: further arguments of both tasks, e.g. ``{"retries": 3}``.
+    """
+    routing: dict[str, Any] = {
+        "by": by,
+        "prefix_depth": prefix_depth,
+        "removed": removed,
+        **(task_args or {}),
+    }
+    with TaskGroup(group_id=group_id) as group:
+        shards = S3EventShardsOperator(task_id="shards", partitions_per_task=partitions_per_task, **routing)
+        S3EventRouterOperator.partial(task_id="route", outlets=list(outlets), **routing).expand(
+            shard=shards.output
+        )
+    return group
 
 
 def _chain(

@@ -50,18 +50,19 @@ def airflow_db() -> None:
 
 @pytest.fixture
 def run_dag(airflow_db: None) -> Callable[..., Ran]:
-    """Run a DAG from start to end: ``run_dag(dag, logical_date=..., consume=..., conf=...)``."""
+    """Run a DAG: ``run_dag(dag, logical_date=..., consume=..., partition=..., conf=...)``."""
 
     def run(
         dag: Any,
         *,
         logical_date: datetime | None = None,
         consume: bool = False,
+        partition: str | None = None,
         conf: dict[str, Any] | None = None,
     ) -> Ran:
         if Path(dag.fileloc).parent != DAGS:
             _make_known(dag)
-        with _consuming(dag) if consume else _nothing():
+        with _consuming(dag, partition) if consume else _nothing():
             dag_run = dag.test(logical_date=logical_date, run_conf=conf)
         return _result(dag_run)
 
@@ -95,20 +96,27 @@ def _make_known(dag: Any) -> None:
 
 
 @contextmanager
-def _consuming(dag: Any) -> Iterator[None]:
-    """Give the next run all asset events so far, as the scheduler gives them to a run that they trigger."""
+def _consuming(dag: Any, partition: str | None) -> Iterator[None]:
+    """Give the next run all asset events so far, as the scheduler gives them to a run that they trigger.
+
+    :param partition: only those of this partition, of which it is the run.
+    """
     from airflow.models import dagrun
     from airflow.models.asset import AssetEvent, AssetModel
     from sqlalchemy import select
 
     create = dagrun.get_or_create_dagrun
-    uris = [asset.uri for asset in dag.timetable.asset_condition.objects]
+    condition = dag.timetable.asset_condition
+    uris = [asset.uri for asset in getattr(condition, "objects", [condition])]
 
     def create_with_events(**arguments: Any) -> Any:
         run, session = create(**arguments), arguments["session"]
         assets = select(AssetModel.id).where(AssetModel.uri.in_(uris))
-        found = session.scalars(select(AssetEvent).where(AssetEvent.asset_id.in_(assets)))
-        run.consumed_asset_events.extend(found)
+        wanted = [AssetEvent.asset_id.in_(assets)]
+        if partition is not None:
+            wanted.append(AssetEvent.partition_key == partition)
+            run.partition_key = partition
+        run.consumed_asset_events.extend(session.scalars(select(AssetEvent).where(*wanted)))
         session.commit()
         return run
 

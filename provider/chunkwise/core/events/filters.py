@@ -12,7 +12,7 @@ from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.model import ObjectCreated, ObjectEvent
 
 #: folders that writers of tables and dispatches work in; what lies there is not data that has arrived
-_STAGING: Final = re.compile(r"(?:^|/)(?:[^/]*\.dispatch|_delta_log|_temporary)/")
+_STAGING: Final = re.compile(r"(?:^|/)(?:[^/]*\.dispatch|\.chunkwise|_delta_log|_temporary)/")
 #: names that Hadoop and Spark pass over, too; ``_day=3`` is a partition
 _HIDDEN: Final = re.compile(r"(?:^|/)[_.][^/=]*(?:/|$)")
 
@@ -23,8 +23,8 @@ Words = str | Sequence[str] | None
 class ObjectFilter:
     """A test of object events; everything that is given must fit.
 
-    Staging (``*.dispatch/``, ``_delta_log/``, ``_temporary/``) and folder markers (keys that end with ``/``)
-    never pass, so that a bucket with notifications does not trigger itself.
+    Staging (``*.dispatch/``, ``.chunkwise/``, ``_delta_log/``, ``_temporary/``) and folder markers (keys that
+    end with ``/``) never pass, so that a bucket with notifications does not trigger itself.
 
     :param bucket: name, or several of which one must fit.
     :param prefix: how the key begins, or several.

@@ -1,0 +1,246 @@
+"""Arrivals that no event told of, found by listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.sdk import Asset
+
+from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
+from chunkwise.arrivals import s3_objects
+from chunkwise.core.digests import digest
+from chunkwise.core.errors import ConfigError, ObjectChanged, ObjectExists, ReadFailed
+from chunkwise.core.events.filters import ObjectFilter, Words
+from chunkwise.core.events.model import CREATED, ObjectCreated
+from chunkwise.core.events.reconcile import Bounds, Ledger, Reconciled, Told, dump, load, reconcile
+from chunkwise.core.storage.objects import get, list_objects, put_if_match, put_new
+from chunkwise.edge import permanent_fails_at_once
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Airflow cannot show an event whose run is queued and has not begun: younger ones are not asked for
+_SETTLED: Final = timedelta(minutes=1)
+#: a million objects in the window
+_LEDGER_BYTES: Final = 32 << 20
+
+
+class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's are not typed
+    """List a prefix, and emit an asset event for what no event told of, or what no run was started for.
+
+    S3 delivers notifications at least once, but configurations change, queues are purged, messages expire
+    while DAGs are paused. This emits what is missing on the *same asset in the same form* as
+    :class:`~chunkwise.triggers.s3_event.S3EventTrigger`: a DAG that is scheduled by it need not know.
+
+    What was told is read from the asset's own events in Airflow's database. A small ledger on S3, replaced by
+    a conditional put, remembers it for as long as the object lies there and is younger than ``window_hours``:
+    it never has more entries than the listing. An object counts as told only when the event that names it is
+    in the database: a run that dies on its way sends it again, and one that is repeated sends nothing twice.
+
+    Delivery is at least once. Cost: one LIST request per 1,000 objects of the prefix, and one GET and PUT.
+
+    Returns ``{"looked_at", "sent", "left"}``, and skips itself, so that no event is emitted, if nothing is
+    missing.
+
+    :param s3_bucket: bucket to list. (templated)
+    :param s3_prefix: prefix to list. (templated)
+    :param outlets: the one asset that arrivals are told by.
+    :param consumer_dag_id: DAG that must have got a run for an object; default: an event is enough.
+        (templated)
+    :param suffix: see :class:`~chunkwise.core.events.filters.ObjectFilter`, as the following four.
+    :param pattern: see there.
+    :param min_bytes: see there.
+    :param max_bytes: see there.
+    :param ignore_hidden: see there.
+    :param window_hours: objects that were written longer ago are not looked at. S3 dates a multipart upload
+        by its beginning: let it be longer than uploads take.
+    :param grace_minutes: objects that were written since are not looked at: their event may be on its way.
+    :param patience_minutes: an event that has started no run of ``consumer_dag_id`` is repeated after this
+        time.
+    :param max_objects: most objects of one event; the next run sends the others.
+    :param ledger_uri: ``s3://bucket/key`` of the ledger; default: below ``.chunkwise/`` in the bucket, which
+        Chunkwise's triggers ignore. (templated)
+    :param extra_args: more arguments of the S3 calls, e.g. ``{"ExpectedBucketOwner": "..."}``. (templated)
+    """
+
+    aws_hook_class = S3Hook
+    template_fields: Sequence[str] = aws_template_fields(
+        "s3_bucket", "s3_prefix", "consumer_dag_id", "ledger_uri", "extra_args"
+    )
+
+    def __init__(
+        self,
+        *,
+        s3_bucket: str,
+        s3_prefix: str,
+        consumer_dag_id: str | None = None,
+        suffix: Words = None,
+        pattern: str | None = None,
+        min_bytes: int | None = None,
+        max_bytes: int | None = None,
+        ignore_hidden: bool = False,
+        window_hours: float = 7 * 24,
+        grace_minutes: float = 15,
+        patience_minutes: float = 6 * 60,
+        max_objects: int = 500,
+        ledger_uri: str | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+        outlets: Any = None,
+        inlets: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        given = _listed(outlets)
+        # Airflow gives a task the events of its inlets only
+        super().__init__(outlets=given, inlets=[*_listed(inlets), *given], **kwargs)
+        self.s3_bucket = s3_bucket
+        self.s3_prefix = s3_prefix
+        self.consumer_dag_id = consumer_dag_id
+        self.suffix = suffix
+        self.pattern = pattern
+        self.min_bytes = min_bytes
+        self.max_bytes = max_bytes
+        self.ignore_hidden = ignore_hidden
+        self.window_hours = window_hours
+        self.grace_minutes = grace_minutes
+        self.patience_minutes = patience_minutes
+        self.max_objects = max_objects
+        self.ledger_uri = ledger_uri
+        self.extra_args = extra_args
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Compare, and emit what is missing.
+
+        :raises AirflowSkipException: nothing is missing.
+        :raises AirflowFailException: nothing would change if it were tried again.
+        :raises ChunkwiseError: it may pass if it is tried again.
+        """
+        with permanent_fails_at_once():
+            asset, bounds, wanted = self._asset(), self._bounds(), self._filter()
+            now = datetime.now(UTC)
+            ledger, etag = self._load()
+            since = max(filter(None, (ledger.read_until, now - bounds.window)))
+            told = list(self._told(context, asset, since, now - _SETTLED))
+            found = reconcile(self._objects(wanted), ledger, told, now=now, bounds=bounds)
+            self._save(found.ledger, etag, changed=found.ledger != ledger)
+        self.log.info(
+            "s3://%s/%s: %d objects of the last %g hours, %d of them told before; %d are sent now, %d later",
+            self.s3_bucket,
+            self.s3_prefix,
+            found.looked_at,
+            self.window_hours,
+            len(found.ledger.told),
+            len(found.missing),
+            found.left,
+        )
+        if not found.missing:
+            raise AirflowSkipException("every object has been told of")
+        payload = {"objects": [one.to_json() for one in found.missing]}
+        context["outlet_events"][asset].extra = {"payload": payload}  # type: ignore[dict-item]  # it is JSON
+        return _counts(found)
+
+    def _objects(self, wanted: ObjectFilter) -> Iterator[ObjectCreated]:
+        for item in list_objects(self.hook.conn, self.s3_bucket, self.s3_prefix, extra_args=self.extra_args):
+            found = ObjectCreated(
+                bucket=self.s3_bucket,
+                key=item.key,
+                event=f"{CREATED}Listed",
+                size=item.size,
+                etag=item.etag.strip('"'),
+                time=item.last_modified,
+            )
+            if wanted.passes(found):
+                yield found
+
+    def _told(self, context: Context, asset: Asset, since: datetime, until: datetime) -> Iterator[Told]:
+        events = context["inlet_events"][asset]
+        try:
+            if hasattr(events, "after"):  # Airflow 3.2
+                events = events.after(since.isoformat()).before(until.isoformat())
+            found = list(events)
+        except Exception as error:  # of Airflow's API, which has many
+            raise ReadFailed(
+                f"Airflow did not give the events of asset {asset.name!r} ({type(error).__name__}); it cannot"
+                " while a run that they have started is queued"
+            ) from error
+        for event in found:
+            if since <= event.timestamp <= until:
+                dags = {run.dag_id for run in event.created_dagruns}
+                yield Told(
+                    time=event.timestamp,
+                    started=self.consumer_dag_id is None or self.consumer_dag_id in dags,
+                    objects=s3_objects({asset: [event]}),
+                )
+
+    # --- the ledger -----------------------------------------------------------------------------------------
+
+    def _place(self) -> tuple[str, str]:
+        if self.ledger_uri:
+            bucket, _, key = self.ledger_uri.removeprefix("s3://").partition("/")
+            if not self.ledger_uri.startswith("s3://") or not bucket or not key:
+                raise ConfigError(f"ledger_uri is {self.ledger_uri!r}: it must be s3://bucket/key").naming(
+                    "ledger_uri"
+                )
+            return bucket, key
+        name = digest([self.s3_prefix, self._asset().uri, self.consumer_dag_id])
+        return self.s3_bucket, f".chunkwise/arrivals/{name}.json"
+
+    def _load(self) -> tuple[Ledger, str | None]:
+        bucket, key = self._place()
+        found = get(self.hook.conn, bucket, key, max_bytes=_LEDGER_BYTES, extra_args=self.extra_args)
+        if found is None:
+            return Ledger(), None
+        return load(found.body, f"s3://{bucket}/{key}"), found.etag
+
+    def _save(self, ledger: Ledger, etag: str | None, *, changed: bool) -> None:
+        bucket, key = self._place()
+        try:
+            if etag is None:
+                put_new(self.hook.conn, bucket, key, dump(ledger), extra_args=self.extra_args)
+            elif changed:
+                put_if_match(self.hook.conn, bucket, key, dump(ledger), etag=etag, extra_args=self.extra_args)
+        except (ObjectExists, ObjectChanged):
+            # a run at the same time has read the same events: the next one reads them again
+            self.log.warning("s3://%s/%s: another run has written the ledger meanwhile", bucket, key)
+
+    # --- arguments ------------------------------------------------------------------------------------------
+
+    def _asset(self) -> Asset:
+        assets = [outlet for outlet in self.outlets if isinstance(outlet, Asset)]
+        if len(self.outlets) != 1 or not assets:
+            raise ConfigError("outlets must be one asset, which arrivals are told by").naming("outlets")
+        return assets[0]
+
+    def _filter(self) -> ObjectFilter:
+        return ObjectFilter(
+            suffix=self.suffix,
+            pattern=self.pattern,
+            min_bytes=self.min_bytes,
+            max_bytes=self.max_bytes,
+            ignore_hidden=self.ignore_hidden,
+        )
+
+    def _bounds(self) -> Bounds:
+        for name in ("window_hours", "grace_minutes", "patience_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be a number from 0 up").naming(name)
+        if self.max_objects < 1:
+            raise ConfigError("max_objects must be 1 or more").naming("max_objects")
+        return Bounds(
+            window=timedelta(hours=self.window_hours),
+            grace=timedelta(minutes=self.grace_minutes),
+            patience=timedelta(minutes=self.patience_minutes),
+            limit=self.max_objects,
+        )
+
+
+def _counts(found: Reconciled) -> dict[str, int]:
+    return {"looked_at": found.looked_at, "sent": len(found.missing), "left": found.left}
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

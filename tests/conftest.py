@@ -1,7 +1,10 @@
 """What all tests share."""
 
+import functools
 import signal
+from typing import Any
 
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
 from tests.support.examples import WHOLE
@@ -10,6 +13,18 @@ from tests.support.examples import WHOLE
 # wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_load_file = JSONFileLoader.load_file
+
+
+@functools.cache
+def _load_once(path: str) -> Any:
+    return _load_file(JSONFileLoader(), path)
+
+
+# Every boto3 session reads the models of its services anew, which takes longer than most tests do, and every
+# task has a session of its own.
+JSONFileLoader.load_file = lambda _, path: _load_once(path)  # type: ignore[method-assign]
 
 # airflow_env first: its settings must be there before anything imports Airflow
 pytest_plugins = [

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import Asset, AssetAlias, task
 
 from chunkwise.operators.delta import S3ParquetToDeltaOperator
-from tests.support.airflow import Ran
+from tests.support.airflow import Ran, load_dag
+from tests.support.airflow_env import EXAMPLES_BUCKET
 from tests.support.delta import Lake
-from tests.support.dispatch import Run, dag
+from tests.support.dispatch import Run, dag, use
 from tests.support.faults import FOREVER, Faults
 from tests.support.s3 import S3
 
@@ -189,3 +190,50 @@ def test_one_table_that_cannot_be_written_stops_no_other(
     assert ran.states == {"append": "failed"}
     assert "version 0 of s3://" in caplog.text
     assert lake.rows() == [{"id": 1}]
+
+
+def test_the_example_turns_arrivals_into_tables_and_tells_of_them(
+    run_dag: Run, moto_s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two events, of which one tells of a file again; a second run for the deletion of one."""
+    s3 = S3(moto_s3, EXAMPLES_BUCKET)
+    s3.create()
+    use(monkeypatch, moto_s3)
+    try:
+        lake = Lake(s3, "tables/orders")
+        example = load_dag("s3_parquet_to_delta.py", "s3_parquet_to_delta")
+        (arrivals,) = example.timetable.asset_condition.objects
+        files = [lake.put(f"ds=2024-01-0{day}/f.parquet", {"id": [day]}) for day in (1, 2)]
+
+        def told(*objects: dict[str, Any]) -> None:
+            with dag("arrivals") as it:
+
+                @task(outlets=[arrivals])
+                def tell(outlet_events: Any = None) -> None:
+                    outlet_events[arrivals].extra = {"payload": {"objects": list(objects)}}
+
+                tell()
+            assert run_dag(it).states == {"tell": "success"}
+
+        created = [{"bucket": s3.bucket, "key": one.key, "event": "ObjectCreated:Put"} for one in files]
+        told(*created)
+        told(created[0])
+        ran = run_dag(example, consume=True)
+        assert ran.returned("append")["counts"] == {"added": 2}
+        assert ran.events[lake.uri][0]["version"] == 0
+        assert [row["id"] for row in lake.rows("id")] == [1, 2]
+
+        lake.delete("ds=2024-01-01/f.parquet")
+        told({"bucket": s3.bucket, "key": files[0].key, "event": "ObjectRemoved:Delete"})
+        ran = run_dag(example, consume=True)
+        assert ran.returned("append")["counts"]["removed"] == 1
+        assert [row["id"] for row in lake.rows("id")] == [2]
+    finally:
+        s3.remove()
+
+
+def test_the_example_that_waits_for_a_table_tells_its_version() -> None:
+    it = load_dag("s3_parquet_to_delta.py", "on_delta_table")
+    event = SimpleNamespace(extra={"uri": "s3://b/t", "version": 4, "rows": 7})
+    news = it.get_task("news").python_callable
+    assert news(triggering_asset_events={"t": [event]}) == ["s3://b/t at version 4: 7 rows more"]

@@ -64,6 +64,7 @@ def test_writers_at_once_lose_nothing(lake: Lake, faults: Faults) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_sixteen_writers_with_twenty_commits_each_lose_nothing(lake: Lake, faults: Faults) -> None:
     race(lake, faults, 16, 20)
 
@@ -84,6 +85,7 @@ def test_creators_at_once_make_one_table(lake: Lake, faults: Faults) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_fifty_creators_at_once_make_one_table(lake: Lake, faults: Faults) -> None:
     create_at_once(lake, faults, 50)
 
@@ -327,6 +329,7 @@ def test_the_requests_of_a_commit_do_not_grow_with_the_log(lake: Lake, s3: S3) -
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_requests_of_a_commit_at_version_1000_are_those_at_version_60(lake: Lake, s3: S3) -> None:
     early = grow(lake, s3, 60, 10)
     assert grow(lake, s3, 1000, 10) == early
@@ -349,6 +352,7 @@ def test_many_files_are_one_commit_and_one_request_each(lake: Lake) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_thousand_files_are_one_commit_and_one_request_each(lake: Lake) -> None:
     add_many(lake, 980)  # a bucket of moto with more than 1,000 versions is not emptied by one listing
 

@@ -162,7 +162,7 @@ def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusa
         if again["ETag"] != answer["ETag"] or len(tail) != length + TRAILER:
             raise _Changed
     try:
-        rows, columns, bounds = _parse(tail[-TRAILER - length : -TRAILER], start, uri)
+        rows, columns, bounds = parse(tail[-TRAILER - length : -TRAILER], start, uri)
     except _Encrypted:
         return Unusable(reason="encrypted", detail="its columns are encrypted")
     except FormatError as error:
@@ -197,7 +197,14 @@ class _Encrypted(Exception):
     pass
 
 
-def _parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
+def parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
+    """Rows, columns and bounds of a footer.
+
+    :param data: of it, without its length and the magic.
+    :param start: where it begins in the file.
+    :param uri: of the file.
+    :raises FormatError: it is damaged; so do an IndexError or the like, where values are of wrong types.
+    """
     footer = parse_footer(data, start, uri)
     head = footer.head
     if File.ENCRYPTION in head:

@@ -32,7 +32,8 @@ class Table:
         """:raises ConfigError: this is no ``s3://bucket/prefix``."""
         bucket, _, root = uri.removeprefix("s3://").partition("/")
         root = root.rstrip("/")
-        if not uri.startswith("s3://") or not bucket or "//" in f"/{root}/" or "/../" in f"/{root}/":
+        parts = root.split("/") if root else []
+        if not uri.startswith("s3://") or not bucket or {"", ".", ".."}.intersection(parts):
             raise ConfigError(f"table_uri is {uri!r}: it must be s3://bucket/prefix").naming("table_uri")
         return cls(bucket=bucket, root=root)
 

@@ -271,15 +271,20 @@ def test_a_table_that_begins_with_a_checkpoint_is_read_from_it(lake: Lake) -> No
     assert lake.rows("id") == [{"id": number} for number in range(5)]
 
 
-def test_a_table_that_was_made_anew_is_not_taken_for_the_old_one(lake: Lake) -> None:
-    files = [lake.put(f"{number}.parquet", {"id": [number]}) for number in range(6)]
+@pytest.mark.parametrize("others", [0, 5], ids=["shorter", "as long"])
+def test_a_table_that_was_made_anew_is_not_taken_for_the_old_one(lake: Lake, others: int) -> None:
+    """Its log was deleted, and the ledger of the old one was left: it speaks of another log."""
+    files = [lake.put(f"{number}.parquet", {"id": [number]}) for number in range(5)]
     for file in files:
         lake.append(file, every=2)
     lake.drop_log()
-    assert lake.append(*files, every=2).counts == {"added": 6}
-    for number in range(6, 12):
+    for number in range(others):
+        lake.append(lake.put(f"other_{number}.parquet", {"id": [100 + number]}), every=100)
+    assert lake.append(*files, every=2).counts == {"added": 5}
+    for number in range(5, 9):
         lake.append(lake.put(f"{number}.parquet", {"id": [number]}), every=2)
-    assert lake.rows("id") == [{"id": number} for number in range(12)]
+    assert lake.append(*files, every=2).counts == {"duplicate": 5}
+    assert [row["id"] for row in lake.rows("id") if row["id"] < 100] == list(range(9))
 
 
 def test_a_gap_in_the_log_is_an_error(lake: Lake) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from chunkwise.core.delta.footer import GUESS, Footer, Unusable, parse, read_footer
 from chunkwise.core.delta.statistics import COLUMNS, stats_of
+from chunkwise.core.formats.parquet.metadata import File, footer_bytes, parse_footer
 from chunkwise.core.storage import Retries
 from tests.support.delta import Lake, parquet
 from tests.support.faults import FOREVER, Faults
@@ -263,6 +264,18 @@ def test_doubtful_bounds_are_left_out(name: str) -> None:
 def test_a_file_without_statistics_has_its_number_of_rows() -> None:
     found = stats({"id": [1, None]}, write_statistics=False)
     assert found == {"numRecords": 2, "minValues": {}, "maxValues": {}, "nullCount": {}}
+
+
+def test_a_file_that_does_not_say_how_its_columns_order_has_no_bounds() -> None:
+    """So says parquet.thrift of ``column_orders``."""
+    body = parquet({"id": [1, 2]})
+    length = int.from_bytes(body[-8:-4], "little")
+    start = len(body) - 8 - length
+    found = parse_footer(body[start:-8], start, "f")
+    head = {number: field for number, field in found.head.items() if number != File.COLUMN_ORDERS}
+    data = footer_bytes(head, 2, found.groups, len(found.groups))[:-8]
+    rows, _, bounds = parse(data, start, "f")
+    assert (rows, bounds["id"].low, bounds["id"].high, bounds["id"].nulls) == (2, None, None, 0)
 
 
 def test_one_row_group_without_bounds_takes_those_of_all() -> None:

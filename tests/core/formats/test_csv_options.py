@@ -67,6 +67,13 @@ def test_head(data, options, columns, start):
     assert body(data, **options) == start
 
 
+def test_that_comments_are_left_as_they_are_is_said():
+    (warning,) = inspected(b"a,b\n# 1,2\n3,4\n", comment="#").warnings
+    assert "'#'" in warning
+    assert "nothing in them is protected" in warning
+    assert inspected(b"a,b\n3,4\n").warnings == ()
+
+
 def test_a_header_longer_than_a_window_is_read_whole():
     header = '"' + "line of text\n" * 20_000 + '",b\n'
     assert names(header.encode() + b"1,2\n") == ["line of text\n" * 20_000, "b"]

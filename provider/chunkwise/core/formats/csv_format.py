@@ -90,6 +90,7 @@ class Csv:
             extent=source.size,
             columns=None if columns is None else tuple(Column(name=name) for name in columns),
             details=Details(dialect=told.dialect, body=body, fields=fields).to_json(),
+            warnings=_left_as_they_are(told.dialect),
         )
 
     def check(self, layout: Layout, columns: Sequence[str], name: str, *, native: bool) -> None:
@@ -235,6 +236,12 @@ class Csv:
         for part in parts:
             if part.size:
                 yield Range(part.ref, 0, part.size)
+
+
+def _left_as_they_are(dialect: Dialect) -> tuple[str, ...]:
+    if dialect.comment is None:
+        return ()
+    return (f"lines that begin with {dialect.comment!r} are no rows: nothing in them is protected",)
 
 
 def _inherited(layout: Layout, options: Mapping[str, Any]) -> Mapping[str, Any]:

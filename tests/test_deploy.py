@@ -356,6 +356,9 @@ def test_airflow_may_invoke_what_it_invokes_and_no_other_function() -> None:
         for action in ("lambda:InvokeFunction", "lambda:GetFunctionConfiguration"):
             assert allows(policy, Need(action, f"<{function}.Arn>"))
     assert not allows(policy, Need("lambda:InvokeFunction", "<Dispatcher.Arn>"))
+    for function, may in (("processor", True), ("ingest", True), ("dispatcher", False)):
+        group = f"arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/cw-{function}:*"
+        assert allows(policy, Need("logs:FilterLogEvents", group)) is may
     assert allows(STACK.policy("DispatcherRole"), Need("lambda:InvokeFunction", "<Processor.Arn>"))
 
 

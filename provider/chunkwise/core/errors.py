@@ -426,3 +426,50 @@ class CommitContended(DeltaError):
     """Other writers were faster at every attempt to commit."""
 
     transient = True
+
+
+class TableNotFound(DeltaError):
+    """There is no Delta table at this place."""
+
+
+class UnsupportedColumn(DeltaError):
+    """A column that a catalog cannot hold, or that its engines cannot read; names it."""
+
+
+class CatalogConflict(DeltaError):
+    """The catalog has something else of this name."""
+
+
+class CatalogError(DeltaError):
+    """A catalog could not be read or written; transient when the same call may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+# --- exports of RDS ---------------------------------------------------------------------------------------
+
+
+class RdsExportError(ChunkwiseError):
+    """An export of RDS or Aurora that cannot be used."""
+
+
+class ExportNotFound(RdsExportError):
+    """RDS knows no export task of this name."""
+
+
+class ExportFailed(RdsExportError):
+    """The export task failed; says what RDS gives as the cause."""
+
+
+class ExportCancelled(RdsExportError):
+    """Somebody cancelled the export task."""
+
+
+class ExportIncomplete(RdsExportError):
+    """RDS says that the export is complete, and wanted tables, or files of them, are not there."""
+
+
+class ExportDamaged(RdsExportError):
+    """What the export's info files or the names of its files say cannot be read, or contradicts itself."""

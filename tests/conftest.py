@@ -34,6 +34,7 @@ pytest_plugins = [
     "tests.support.faults",
     "tests.support.strict_s3",
     "tests.support.services",
+    "tests.support.glue",
 ]
 
 # No deadlines: two cores are shared by whatever runs. A fixture that the examples of a test share is a handle

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from chunkwise.operators.delta.append import S3ParquetToDeltaOperator
+from chunkwise.operators.delta.glue import DeltaToGlueOperator
 
-__all__ = ["S3ParquetToDeltaOperator"]
+__all__ = ["DeltaToGlueOperator", "S3ParquetToDeltaOperator"]

@@ -9,6 +9,7 @@ from chunkwise.core.delta.maintain import Maintenance
 from chunkwise.core.delta.many import Appended, append_all
 from chunkwise.core.delta.model import Arrival, Batch, Policy, TableReceipt, Verdict
 from chunkwise.core.delta.places import Table, table_of
+from chunkwise.core.delta.replace import replace_partition
 
 __all__ = [
     "Appended",
@@ -25,6 +26,7 @@ __all__ = [
     "checkpointer",
     "clean_log",
     "load",
+    "replace_partition",
     "storage_options",
     "table_of",
     "tables_of",

@@ -19,11 +19,18 @@ PROTOCOL: Final = {"minReaderVersion": 1, "minWriterVersion": 2}
 
 
 def commit_body(
-    state: TableState, decision: Decision, batch: Batch | None, info: Mapping[str, Any], now_ms: int
+    state: TableState,
+    decision: Decision,
+    batch: Batch | None,
+    info: Mapping[str, Any],
+    now_ms: int,
+    *,
+    mode: str = "Append",
 ) -> bytes:
     """All lines of the next version, with a line end each.
 
     :param info: more members of ``commitInfo``, for people; no secrets.
+    :param mode: ``"Append"`` or ``"Overwrite"``, likewise.
     """
     partitions = list(decision.partitions)
     actions: list[dict[str, Any]] = [
@@ -33,7 +40,7 @@ def commit_body(
                 "timestamp": now_ms,
                 "operation": "WRITE",
                 "operationParameters": {
-                    "mode": "Append",
+                    "mode": mode,
                     "partitionBy": msgspec.json.encode(partitions).decode(),
                 },
                 "isBlindAppend": not decision.removes,

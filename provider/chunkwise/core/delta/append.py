@@ -98,9 +98,9 @@ def append(
     settings = settings or Settings()
     extra_args = settings.extra_args
     state = table_log.load(client, table, extra_args=extra_args)
-    candidates = _unique(table, arrivals)
+    candidates = unique(table, arrivals)
     if not has_batch(state, batch):
-        candidates = _look(client, state, candidates, settings)
+        candidates = look_at(client, state, candidates, settings)
     attempt = 0
     while True:
         now_ms = time.time_ns() // 1_000_000
@@ -111,7 +111,7 @@ def append(
         # a file that could not be read comes again: its batch is not done
         done = batch if all(verdict.settled for verdict in decision.verdicts) else None
         body = commit_body(state, decision, done, settings.info, now_ms)
-        etag = _put(client, table, state.version + 1, body, extra_args)
+        etag = put_version(client, table, state.version + 1, body, extra_args)
         if etag is not None:
             break
         if attempt >= settings.attempts:
@@ -119,9 +119,9 @@ def append(
                 f"{table.uri} got another commit at each of {attempt} attempts: use fewer writers, or "
                 "larger batches"
             )
-        time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _PAUSE * 2 ** min(attempt, 10))))
+        pause(attempt)
         table_log.catch_up(client, table, state, extra_args=extra_args)
-        candidates = _look(client, state, candidates, settings)
+        candidates = look_at(client, state, candidates, settings)
     verdicts = _recorded(client, decision, settings)
     receipt = TableReceipt(
         uri=table.uri,
@@ -156,7 +156,7 @@ def append(
     return receipt
 
 
-def _unique(table: Table, arrivals: Sequence[Arrival]) -> list[Candidate]:
+def unique(table: Table, arrivals: Sequence[Arrival]) -> list[Candidate]:
     """Each object once."""
     unique: dict[tuple[str, str], Candidate] = {}
     for arrival in arrivals:
@@ -173,7 +173,9 @@ def _unique(table: Table, arrivals: Sequence[Arrival]) -> list[Candidate]:
     return list(unique.values())
 
 
-def _look(client: Any, state: TableState, candidates: list[Candidate], settings: Settings) -> list[Candidate]:
+def look_at(
+    client: Any, state: TableState, candidates: list[Candidate], settings: Settings
+) -> list[Candidate]:
     """Read the footers that are needed and were not read so far."""
     wanted = [one for one in candidates if one.found is None and needs_a_look(one, state)]
     places = [(one.arrival.bucket, one.arrival.key) for one in wanted]
@@ -184,7 +186,15 @@ def _look(client: Any, state: TableState, candidates: list[Candidate], settings:
     ]
 
 
-def _put(
+def pause(attempt: int) -> None:
+    """Wait after another writer was faster, so that not all begin again at once.
+
+    :param attempt: how many of them there were so far.
+    """
+    time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _PAUSE * 2 ** min(attempt, 10))))
+
+
+def put_version(
     client: Any, table: Table, version: int, body: bytes, extra_args: Mapping[str, Any] | None
 ) -> str | None:
     """Write a version; its ETag, or ``None`` if another writer's stands there."""

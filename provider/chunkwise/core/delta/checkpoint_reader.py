@@ -14,7 +14,6 @@ from chunkwise.core.units import GiB
 
 #: the columns of a checkpoint that a state needs: no statistics, which are most of it
 _WHOLE: Final = ("protocol", "metaData", "txn")
-_PARTLY: Final = ("path", "size", "tags")
 
 
 def fold(
@@ -42,7 +41,8 @@ def fold(
             file = pq.ParquetFile(BytesIO(found.body))
             there = [field.name for field in file.schema_arrow]
             columns = [name for name in _WHOLE if name in there]
-            columns += [f"{name}.{one}" for name in ("add", "remove") if name in there for one in _PARTLY]
+            files = [name for name in ("add", "remove") if name in there]
+            columns += [f"{name}.{one}" for name in files for one in state.FILE_FIELDS]
             for batch in file.iter_batches(batch_size=10_000, columns=columns):
                 for row in batch.to_pylist(maps_as_pydicts="lossy"):
                     state.take({name: value for name, value in row.items() if _is_there(value)}, version)

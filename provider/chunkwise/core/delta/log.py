@@ -60,6 +60,17 @@ def load(client: Any, table: Table, *, extra_args: Mapping[str, Any] | None = No
     raise LogDamaged(f"the snapshots of {table.uri} vanish as fast as they are listed")
 
 
+def load_whole(
+    client: Any, table: Table, state: TableState, *, extra_args: Mapping[str, Any] | None = None
+) -> None:
+    """The same into a state of another kind, which the snapshots know nothing of: from the log alone.
+
+    :param state: empty; its version is still -1 if there is no table.
+    :raises LogDamaged: see :func:`load`, and the following two.
+    """
+    _read_log(client, table, state, extra_args)
+
+
 def catch_up(
     client: Any, table: Table, state: TableState, *, extra_args: Mapping[str, Any] | None = None
 ) -> None:
@@ -109,7 +120,15 @@ def _fold(
 
 
 def _from_log(client: Any, table: Table, keys: list[str], extra_args: Mapping[str, Any] | None) -> TableState:
-    """Without a snapshot: from version 0, or from the newest whole checkpoint where log entries are gone."""
+    """Without a snapshot."""
+    state = TableState(table.uri)
+    state.snapshots = keys
+    _read_log(client, table, state, extra_args)
+    return state
+
+
+def _read_log(client: Any, table: Table, state: TableState, extra_args: Mapping[str, Any] | None) -> None:
+    """From version 0, or from the newest whole checkpoint where log entries are gone."""
     front = table.key(LOG) + "/"
     commits: dict[int, Listed] = {}
     parts: dict[int, dict[int, str]] = {}
@@ -125,8 +144,6 @@ def _from_log(client: Any, table: Table, keys: list[str], extra_args: Mapping[st
             totals[version] = int(match[3] or 1)
         elif match := _NEWER_CHECKPOINT.fullmatch(name):
             newer = max(newer, int(match[1]))
-    state = TableState(table.uri)
-    state.snapshots = keys
     whole = [version for version, found in parts.items() if len(found) >= totals[version]]
     # a checkpoint forgets files that were removed long ago: the log is better where it is short and whole
     if whole and (0 not in commits or max(whole) > _SHORT):
@@ -137,4 +154,3 @@ def _from_log(client: Any, table: Table, keys: list[str], extra_args: Mapping[st
     elif newer >= 0 and 0 not in commits:
         raise UnsupportedTable(f"{table.uri} has checkpoints of Delta's second version, which are not read")
     _fold(client, table, state, commits, extra_args)
-    return state

@@ -23,6 +23,7 @@ _CONDITIONS: Final = ("delta.invariants", "delta.generationExpression", "delta.i
 class TableState:
     """What an append must know of a table.
 
+    :cvar FILE_FIELDS: members of a file's action that :meth:`take` reads.
     :ivar version: that was folded last; -1: there is no table.
     :ivar protocol: the action of that name.
     :ivar metadata: the action ``metaData``.
@@ -31,6 +32,8 @@ class TableState:
     :ivar snapshot: version of the snapshot that this was read from; ``None``: it was read from the log alone.
     :ivar snapshots: keys of all snapshots that there are.
     """
+
+    FILE_FIELDS: tuple[str, ...] = ("path", "size", "tags")
 
     def __init__(self, place: str) -> None:
         self.place = place

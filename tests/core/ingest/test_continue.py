@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,23 @@ def job(ingest, sample_api):
     job = Job()
     job.s3 = ingest.s3
     return job
+
+
+def test_parts_under_way_are_waited_for_when_a_page_fails(job):
+    """Else what was read before would be read again, and the upload be given up."""
+
+    def hold(**_):
+        deadline = time.monotonic() + 120
+        while job.pages_read() < 15 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    job.s3.client.meta.events.register("before-call.s3.UploadPart", hold, unique_id="hold")
+    with pytest.raises(RetriesExhausted, match=r"page 15"):
+        job.run()
+    job.s3.client.meta.events.unregister("before-call.s3.UploadPart", unique_id="hold")
+    assert len(job.s3.open_uploads()) == 1
+    assert job.run().resumed_at_page > 5
+    job.check()
 
 
 def test_the_next_try_goes_on_in_the_same_upload(job):

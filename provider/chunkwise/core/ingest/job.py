@@ -369,6 +369,8 @@ class PagedIngest:
         permanent = isinstance(error, ChunkwiseError) and not error.transient
         if self.will_retry and not permanent:
             with suppress(Exception):  # the error that is on its way out counts
+                if self._cuts:
+                    self._writer.settle()
                 self._save(self._writer)
         if self.will_retry and self._saved and not permanent and not isinstance(error, _START_AGAIN):
             self._writer.detach()

@@ -255,6 +255,13 @@ class S3Writer:
             nonce=self._nonce,
         )
 
+    def settle(self) -> None:
+        """Wait a few seconds at most for the parts under way, so that :meth:`saved` knows of them.
+
+        What they failed of surfaces with the next call.
+        """
+        wait(set(self._running), timeout=ABORT_GRACE)
+
     def _open_part(self) -> memoryview:
         if self._room is None:
             self._body = bytearray(part_length(self._part_size, self._next))

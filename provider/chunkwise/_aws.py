@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, SessionFactory
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, AwsGenericHook, SessionFactory
+from airflow.providers.amazon.aws.hooks.rds import RdsHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
@@ -21,13 +22,14 @@ __all__ = [
     "AwsBaseOperator",
     "AwsBaseSensor",
     "BaseAwsLink",
+    "RdsHook",
     "S3Hook",
     "async_client",
     "aws_template_fields",
 ]
 
 
-async def async_client(hook: AwsBaseHook) -> Any:
+async def async_client(hook: AwsGenericHook[Any]) -> Any:
     """An aiobotocore client, to be entered, as :meth:`get_async_conn` of the hook gives it.
 
     The first client of a service in a process reads the service's model, which takes a tenth of a second or

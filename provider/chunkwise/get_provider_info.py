@@ -33,13 +33,17 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "chunkwise.operators.delta",
                     "chunkwise.operators.dispatch",
+                    "chunkwise.operators.rds_export",
                     "chunkwise.operators.s3_event",
                     "chunkwise.operators.s3_reconcile",
                 ],
             },
         ],
         "sensors": [
-            {"integration-name": "Chunkwise", "python-modules": ["chunkwise.sensors.dispatch"]},
+            {
+                "integration-name": "Chunkwise",
+                "python-modules": ["chunkwise.sensors.dispatch", "chunkwise.sensors.rds_export"],
+            },
         ],
         "triggers": [
             {
@@ -47,6 +51,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "chunkwise.triggers.dispatch",
                     "chunkwise.triggers.lambda_chunks",
+                    "chunkwise.triggers.rds_export",
                     "chunkwise.triggers.s3_event",
                 ],
             },

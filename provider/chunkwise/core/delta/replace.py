@@ -85,6 +85,7 @@ def replace_partition(
     arrivals: Sequence[Arrival],
     *,
     partition: Values,
+    default_types: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> TableReceipt:
     """Make a partition exactly these files.
@@ -93,6 +94,7 @@ def replace_partition(
     :param arrivals: all files that the partition shall have; none: it shall be empty. Where there is no
         table, nothing but files can make one.
     :param partition: values of all partition columns, as in paths; empty: the whole of a table without any.
+    :param default_types: types of the partition columns of a table that is made, where the policy says none.
     :param settings: its policies on overwritten and deleted objects do not matter here.
     :return: verdicts are ``added``, ``replaced`` (overwritten where it stood) or ``duplicate`` (the partition
         had this very file), and then one ``removed`` for each file that it has no more.
@@ -106,6 +108,7 @@ def replace_partition(
     """
     settings = settings or Settings()
     policy = replace(settings.policy, on_overwrite="replace")
+    first = policy if policy.partition_types else replace(policy, partition_types=default_types or {})
     extra_args = settings.extra_args
     state = table_log.load(client, table, extra_args=extra_args)
     contents = Contents(table.uri)
@@ -117,7 +120,7 @@ def replace_partition(
         _level(client, table, state, contents, extra_args)
         candidates = look_at(client, contents, candidates, settings)
         now_ms = time.time_ns() // 1_000_000
-        decision = judge(table, contents, candidates, policy, None, now_ms)
+        decision = judge(table, contents, candidates, policy if contents.exists else first, None, now_ms)
         _check(decision.verdicts)
         removed = _remove_others(decision, contents, candidates, partition, now_ms)
         body = b""

@@ -151,22 +151,9 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         return receipt
 
     def _settings(self, context: Context) -> Settings:
-        from chunkwise.core.delta import Maintenance, Policy, Settings, checkpointer, storage_options
+        from chunkwise.core.delta import Policy, Settings
+        from chunkwise.operators.delta.maintenance import maintenance_of
 
-        hook, extra_args = self.hook, self.s3_extra_args
-        maintenance = Maintenance()
-        if self.checkpoint_every:
-            maintenance = Maintenance(
-                every=self.checkpoint_every,
-                # when it is due, not now: credentials expire
-                checkpointer=checkpointer(
-                    lambda: storage_options(
-                        hook.conn,
-                        hook.get_credentials(region_name=hook.conn_region_name),
-                        extra_args=extra_args,
-                    )
-                ),
-            )
         ti = context["ti"]
         return Settings(
             policy=Policy(
@@ -176,10 +163,10 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 on_nanoseconds=self.on_nanoseconds,
                 partition_types=self.partition_types or {},
             ),
-            maintenance=maintenance,
+            maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
             concurrency=self.concurrency,
             quarantine_uri=self.quarantine_uri,
-            extra_args=extra_args,
+            extra_args=self.s3_extra_args,
             info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
         )
 

@@ -33,6 +33,7 @@ pytest_plugins = [
     "tests.support.s3",  # before faults, which imports it: pytest rewrites the asserts of a module once
     "tests.support.faults",
     "tests.support.strict_s3",
+    "tests.support.rds_export",
     "tests.support.services",
     "tests.support.glue",
 ]

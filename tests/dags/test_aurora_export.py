@@ -66,7 +66,7 @@ def check(s3: S3) -> None:
 
 
 def test_exports_become_tables_each_in_one_commit(run_dag: Run, bucket: S3, rds: RdsApi) -> None:
-    """The first; the same once more, which changes nothing; another one of the same day, which replaces it."""
+    """One; the same once more, which changes nothing; another one of the same day, which replaces it."""
     exporting(rds, bucket, shop())
     first = run_dag(example())
     assert first.state == "success", first.states

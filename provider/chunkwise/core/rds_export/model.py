@@ -69,7 +69,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Counts and references, for those who go on with it."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
+        found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         found["counts"] = {
             "tables": len(self.tables),
             "files": sum(table.files for table in self.tables),

@@ -243,13 +243,17 @@ def test_what_others_wrote_stays(glue: GlueServer, lake: Lake) -> None:
     [
         (lambda table: table["StorageDescriptor"].update(InputFormat="org.x"), "format"),
         (lambda table: table["StorageDescriptor"].update(SerdeInfo={}), "format"),
+        (
+            lambda table: table["StorageDescriptor"].update(SchemaReference={"SchemaVersionNumber": 1}),
+            "format",
+        ),
         (lambda table: table.update(PartitionKeys=[{"Name": "ds", "Type": "string"}]), "partition_keys"),
         (lambda table: table["Parameters"].update({"spark.sql.sources.schema.part.0": "{"}), "schema"),
         (lambda table: table["Parameters"].update({"spark.sql.sources.schema": "{}"}), "schema"),
         (lambda table: table["Parameters"].pop("spark.sql.partitionProvider"), "parameters"),
         (lambda table: table.pop("TableType"), "type"),
     ],
-    ids=["input", "serde", "partitions", "schema", "whole-schema", "property", "type"],
+    ids=["input", "serde", "reference", "partitions", "schema", "whole-schema", "property", "type"],
 )
 def test_what_is_not_as_it_must_be_is_mended(
     glue: GlueServer, lake: Lake, edit: Callable[[dict[str, Any]], Any], word: str

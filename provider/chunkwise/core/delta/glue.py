@@ -232,7 +232,7 @@ class _Sync:
             self.glue.get_database(Name=self.entry.database, **catalog)
         except CALL_ERRORS as error:
             if code_of(error) != "EntityNotFoundException":
-                raise self._failed("reading the database", error) from error
+                raise self._failed("reading the database of", error) from error
             if not self.create_database:
                 raise self._no_database() from error
             return False
@@ -246,7 +246,7 @@ class _Sync:
             self.glue.create_database(DatabaseInput={"Name": self.entry.database}, **catalog)
         except CALL_ERRORS as error:
             if code_of(error) != "AlreadyExistsException":
-                raise self._failed("creating the database", error) from error
+                raise self._failed("creating the database of", error) from error
 
     def _no_database(self) -> CatalogError:
         return CatalogError(

@@ -3,9 +3,10 @@
 Refused here, and by S3: a commit whose ``If-Match`` does not hold, whose size (``MpuObjectSize``) or CRC-32
 is another one, or whose parts are not numbered from 1 on although they have checksums; parts that are too
 small, too large, unknown or listed with another checksum; uploaded bytes whose CRC-32 is another one or is
-missing; copies whose ``CopySourceIfMatch`` does not hold, which reach beyond their source, or which are a
-range of an object that is not larger than the smallest part. Copies are answered with their checksum, and
-requests that change something are served one after another, as S3 decides a condition and writes in one step.
+missing; copies whose ``CopySourceIfMatch`` or ``If-None-Match`` does not hold, which reach beyond their
+source, which are larger than one copy may be, or which are a range of an object that is not larger than the
+smallest part. Copies of parts are answered with their checksum, and requests that change something are served
+one after another, as S3 decides a condition and writes in one step.
 """
 
 from __future__ import annotations
@@ -178,15 +179,7 @@ class StrictProxy:
 
     def _UploadPartCopy(self, request: Request) -> Answer:  # noqa: N802
         upload = self._upload(request)
-        path, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
-        query = f"?versionId={version}" if version else ""
-        source = self._ask("GET", f"/{quote(unquote(path.lstrip('/')), safe='/')}{query}")
-        if source.status != 200:
-            raise Refused(404, "NoSuchKey", "The specified key does not exist.")
-        expected = request.headers.get("x-amz-copy-source-if-match")
-        if expected is not None and expected.strip('"') != str(source.header("ETag")).strip('"'):
-            raise Refused(412, "PreconditionFailed", "x-amz-copy-source-If-Match does not hold")
-        data = source.body
+        data = self._source(request)
         span = request.headers.get("x-amz-copy-source-range")
         if span is not None:
             first, last = map(int, span.removeprefix("bytes=").split("-"))
@@ -199,6 +192,12 @@ class StrictProxy:
         if upload.algorithm == "CRC32":
             answer.add("CopyPartResult", ChecksumCRC32=crc32(data))
         return answer
+
+    def _CopyObject(self, request: Request) -> Answer:  # noqa: N802
+        if len(self._source(request)) > self._largest_part:
+            raise Refused(400, "InvalidRequest", "The copy source is larger than the maximum allowable size")
+        self._check_condition(request)
+        return self._forward(request)
 
     def _CompleteMultipartUpload(self, request: Request) -> Answer:  # noqa: N802
         upload_id = request.query["uploadId"]
@@ -230,6 +229,18 @@ class StrictProxy:
             return self._uploads[request.query["uploadId"]]
         except KeyError:
             raise Refused(404, "NoSuchUpload", "The specified upload does not exist.") from None
+
+    def _source(self, request: Request) -> bytes:
+        """The bytes of what is copied, if it is what was asked for."""
+        path, _, version = request.headers["x-amz-copy-source"].partition("?versionId=")
+        query = f"?versionId={version}" if version else ""
+        source = self._ask("GET", f"/{quote(unquote(path.lstrip('/')), safe='/')}{query}")
+        if source.status != 200:
+            raise Refused(404, "NoSuchKey", "The specified key does not exist.")
+        expected = request.headers.get("x-amz-copy-source-if-match")
+        if expected is not None and expected.strip('"') != str(source.header("ETag")).strip('"'):
+            raise Refused(412, "PreconditionFailed", "x-amz-copy-source-If-Match does not hold")
+        return source.body
 
     def _check_body(self, request: Request) -> None:
         sent = request.headers.get("x-amz-checksum-crc32")

@@ -269,3 +269,19 @@ def test_of_two_commits_at_once_that_need_an_empty_key_one_wins(scaled_s3):
             thread.join(30)
         assert sorted(isinstance(result, ClientError) for result in results) == [False, True]
         scaled_s3.client.delete_object(Bucket=scaled_s3.bucket, Key="key")
+
+
+def test_copies_under_conditions_that_do_not_hold(scaled_s3):
+    scaled_s3.put("source", FIRST)
+    place = {"Bucket": scaled_s3.bucket, "CopySource": {"Bucket": scaled_s3.bucket, "Key": "source"}}
+    copy = scaled_s3.client.copy_object
+    copy(**place, Key="copy", IfNoneMatch="*", CopySourceIfMatch=scaled_s3.head("source")["ETag"])
+    assert scaled_s3.get("copy") == FIRST
+    assert_refused(scaled_s3, "PreconditionFailed", copy, **place, Key="copy", IfNoneMatch="*")
+    scaled_s3.refused.clear()
+    assert_refused(scaled_s3, "PreconditionFailed", copy, **place, Key="more", CopySourceIfMatch='"other"')
+    place["CopySource"]["Key"] = "nothing"
+    assert_refused(scaled_s3, "NoSuchKey", copy, **place, Key="more")
+    scaled_s3.put("source", noise(5 * MiB + 1))
+    place["CopySource"]["Key"] = "source"
+    assert_refused(scaled_s3, "InvalidRequest", copy, **place, Key="more")

@@ -62,6 +62,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "Amazon Simple Storage Service (S3)",
                 "python-module": "chunkwise.transfers.paged_api_to_s3",
             },
+            {
+                "source-integration-name": "Amazon Simple Queue Service (SQS)",
+                "target-integration-name": "Amazon Simple Storage Service (S3)",
+                "python-module": "chunkwise.transfers.sqs_to_s3",
+            },
         ],
         "queues": ["chunkwise.queues.s3_event.S3EventMessageQueueProvider"],
         "extra-links": ["chunkwise.links.s3.S3ObjectLink"],

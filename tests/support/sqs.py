@@ -16,18 +16,23 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from botocore.config import Config
 
 from tests.support.s3_events import s3_body, s3_record
 
 
-def sqs_client(endpoint: str) -> Any:
-    """A boto3 SQS client with test credentials."""
+def sqs_client(endpoint: str, *, attempts: int | None = None) -> Any:
+    """A boto3 SQS client with test credentials.
+
+    :param attempts: how often a request is sent at most; default: botocore's.
+    """
     return boto3.client(
         "sqs",
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
+        config=Config(retries={} if attempts is None else {"total_max_attempts": attempts}),
     )
 
 

@@ -407,6 +407,17 @@ class ProofFailed(DispatchError):
     """What the done records say does not add up: ranges, states, rows, checksums or parts."""
 
 
+# --- queues -----------------------------------------------------------------------------------------------
+
+
+class QueueError(ChunkwiseError):
+    """A queue could not be read or written; transient when the same call may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
 # --- delta ------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,139 @@
+"""Messages that cannot become rows: they go aside, and stop no other one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+from chunkwise.core.choices import check_choices
+from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded, QueueError
+from chunkwise.core.ingest.rejects import quarantine_key
+from chunkwise.core.ingest.spec import Destination
+from chunkwise.core.queue.drain import Drain, Message
+from chunkwise.core.records.compression import codec
+from chunkwise.core.storage import S3Writer
+from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
+
+log = logging.getLogger(__name__)
+
+OnBad = Literal["quarantine", "redrive", "move", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadMessages:
+    """What becomes of messages that cannot become rows.
+
+    :param action: ``"quarantine"``: lines of an object beside the rows, ``{key}.rejected…``, and deleted with
+        the others; ``"redrive"``: given back when the drain ends, for the queue's redrive policy to count;
+        ``"move"``: sent to ``queue_url`` and deleted; ``"fail"``: the first one fails the drain.
+    :param queue_url: for ``"move"``.
+    :param limit: a drain with more of them fails, and nothing is published; ``None``: any number.
+    """
+
+    action: OnBad = "quarantine"
+    queue_url: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.action == "move") != (self.queue_url is not None):
+            raise ConfigError("on_bad_message='move' and bad_queue need each other").naming("bad_queue")
+        check_choices(self, action=OnBad)
+
+
+class Aside:
+    """Puts messages aside during one drain.
+
+    :param sqs: boto3 SQS client.
+    :param s3: boto3 S3 client.
+    :param drain: that they come from.
+    :param bad: what becomes of them.
+    :param destination: of the rows.
+    """
+
+    def __init__(self, sqs: Any, s3: Any, drain: Drain, bad: BadMessages, destination: Destination) -> None:
+        self._sqs = sqs
+        self._s3 = s3
+        self._drain = drain
+        self._bad = bad
+        self._destination = destination
+        self._codec = codec(destination.compression, destination.level)
+        self._writer: S3Writer | None = None
+        self._kept: set[str] = set()
+        #: messages so far
+        self.count = 0
+
+    def put(self, message: Message, why: str) -> None:
+        """Put one message aside.
+
+        :param why: it is bad; no data.
+        :raises QueueError: one is too many, or it could not be moved.
+        :raises QuarantineLimitExceeded: there are too many.
+        """
+        self.count += 1
+        log.warning("message %s, received %d times: %s", message.id, message.receives, why)
+        if self._bad.action == "fail":
+            raise QueueError(
+                f"message {message.id}: {why}; nothing was published, and on_bad_message is 'fail'"
+            )
+        if self._bad.limit is not None and self.count > self._bad.limit:
+            raise QuarantineLimitExceeded(
+                f"more than {self._bad.limit} messages cannot become rows (the last one, {message.id}: {why})"
+                "; nothing was published. Mend who sends them, or raise bad_message_limit"
+            )
+        if self._bad.action == "quarantine":
+            self._write(message, why)
+        elif self._bad.action == "redrive":
+            self._kept.add(message.id)
+        else:
+            self._move(message)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Ids of messages that stay the queue's."""
+        return frozenset(self._kept)
+
+    def publish(self) -> str | None:
+        """Publish the quarantine object, if there is one to be; its URI."""
+        if self._writer is None:
+            return None
+        self._writer.write(self._codec.end_member())
+        return self._writer.close().uri
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)
+
+    def _write(self, message: Message, why: str) -> None:
+        place = self._destination
+        if self._writer is None:
+            self._writer = S3Writer(
+                self._s3,
+                place.bucket,
+                quarantine_key(place.key),
+                on_exists="fail",
+                content_type=self._codec.content_type,
+                extra_args=place.extra_args,
+                checksum=place.checksum,
+            )
+        line = {"message_id": message.id, "receives": message.receives, "reason": why, "body": message.body}
+        self._writer.write(self._codec.compress(json.dumps(line).encode() + b"\n"))
+
+    def _move(self, message: Message) -> None:
+        assert self._bad.queue_url is not None  # BadMessages says so
+        try:
+            self._sqs.send_message(QueueUrl=self._bad.queue_url, MessageBody=message.body)
+        except CALL_ERRORS as error:
+            raise QueueError(
+                f"message {message.id} could not be moved to queue {self._bad.queue_url.rpartition('/')[2]}:"
+                f" {reason(error)}; nothing was published",
+                transient=is_passing(error),
+            ) from error
+        self._drain.delete([message.id])

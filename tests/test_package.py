@@ -87,6 +87,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Package:
     (folder / "yours" / "deep").mkdir(parents=True)
     (folder / "yours" / "__init__.py").write_text("from yours.deep.there import word\n")
     (folder / "yours" / "deep" / "there.py").write_text("word = 'found'\n")
+    (folder / "yours" / ".env").write_text("TOKEN=hunter2\n")
+    (folder / "yours" / ".git").mkdir()
+    (folder / "yours" / ".git" / "config").write_text("[remote]\n")
     target = Target(arch=packages.ARCH, python=PYTHON)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
@@ -300,6 +303,7 @@ def test_what_is_too_large_for_a_direct_upload_is_said(
 
 def test_modules_of_ones_own_can_be_imported(own: Package, tmp_path: Path) -> None:
     assert {"mine.py", "yours"} <= {part.name for part in own.parts}
+    assert [name for name in packages.entries(Path(own.path)) if name.startswith("yours/.")] == []
     folder = packages.unpack(Path(own.path), tmp_path / "task")
     assert packages.run(NATIVE[PYTHON], folder, "mine.handler", [{}])[0] == ["found"]
 

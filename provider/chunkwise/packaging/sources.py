@@ -27,6 +27,8 @@ def own() -> Iterator[Entry]:
 def included(path: Path) -> Iterator[Entry]:
     """A module, or a package with all that is in it, so that ``import <its name>`` finds it.
 
+    Hidden files stay out: no code needs them, and ``.env`` and its like hold secrets.
+
     :raises ConfigError: there is nothing, or it cannot be read.
     """
     try:
@@ -35,9 +37,11 @@ def included(path: Path) -> Iterator[Entry]:
             return
         found = False
         for file in sorted(path.rglob("*")):
-            if file.is_file() and file.suffix != ".pyc":
+            inside = file.relative_to(path)
+            hidden = any(part.startswith(".") for part in inside.parts)
+            if file.is_file() and file.suffix != ".pyc" and not hidden:
                 found = True
-                name = (path.name / file.relative_to(path)).as_posix()
+                name = (path.name / inside).as_posix()
                 yield Entry(name=name, data=file.read_bytes(), part=path.name, version="")
     except OSError as error:
         raise ConfigError(f"include {path}: {type(error).__name__}") from None

@@ -29,7 +29,7 @@ from chunkwise.core.paging import PageNumberPaginator
 from chunkwise.core.paging.guards import Caps, Guards
 from chunkwise.core.records.transforms import Hash, Rename, SetConstant
 from tests.support.http_api import Answer, SeenRequest, page
-from tests.support.paged import NUMBER, OFFSET, STAMPS, FanOut, Listing, record
+from tests.support.paged import CURSOR, NUMBER, OFFSET, STAMPS, FanOut, Listing, record
 from tests.support.strict_s3 import StrictS3
 
 Make = Callable[[int], Listing]
@@ -166,6 +166,25 @@ def test_a_total_that_changes_between_two_chunks_is_an_error(s3: StrictS3, listi
     api.records = records(41)
     with pytest.raises(ChunkFailed, match="declared 40 records before page 3 and 41 on it"):
         fan.process(2)
+
+
+@pytest.mark.parametrize("paginator", [OFFSET, NUMBER, CURSOR], ids=lambda paginator: paginator.kind)
+def test_after_a_total_has_changed_planning_again_begins_anew(
+    s3: StrictS3, listing: Make, paginator: Any
+) -> None:
+    """Without it every further try would fail as the first one did."""
+    api = listing(40)
+    options = {"leg_pages": 1} if paginator is CURSOR else {"pages": Pages(pages_per_chunk=1)}
+    fan = FanOut(s3, api, paginator, **options)
+    fan.plan()
+    process_chunk(s3.client, fan.staging, 0)
+    api.records = records(41)
+    with pytest.raises(ChunkFailed, match="run what plans once more, it then begins anew"):
+        fan.process()
+    assert not fan.planned().resumed
+    fan.process()
+    fan.merge()
+    assert [line["id"] for line in fan.lines] == list(range(41))
 
 
 def test_records_behind_the_end_are_an_error(s3: StrictS3, listing: Make) -> None:

@@ -29,7 +29,14 @@ from chunkwise.core.dispatch.plan import (
 )
 from chunkwise.core.dispatch.spec import MAX_CHUNKS, Config, OnExisting
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.errors import ConfigError, DispatchExists, LimitExceeded, ObjectExists, PageSizeCapped
+from chunkwise.core.errors import (
+    ConfigError,
+    DispatchExists,
+    LimitExceeded,
+    ObjectExists,
+    PageSizeCapped,
+    TotalChanged,
+)
 from chunkwise.core.formats.model import Boundary, Layout
 from chunkwise.core.formats.registry import format_named
 from chunkwise.core.paging import BaseRequest, Paginator, exact_json, paginator_to_json
@@ -139,7 +146,8 @@ def plan_pages(
     with one chunk, and grows.
 
     An API cannot be pinned, and a dispatch of another job in the same place is of no use to this one: it is
-    thrown away, as a saved ingest is whose job has changed.
+    thrown away, as a saved ingest is whose job has changed. So is one whose chunks found that the total of
+    the API has changed.
 
     :param staging: where the plan goes.
     :param source: see :func:`api_source`.
@@ -168,13 +176,21 @@ def plan_pages(
     fingerprint = fingerprint_of(source, config, pages)
     if existing is not None and on_existing == "resume":
         differing = differences(existing.fingerprint, fingerprint)
-        if not differing:
+        changed = None if differing else _changed(staging)
+        if not differing and changed is None:
             return resume_plan(staging, fingerprint)
-        log.warning(
-            "starting again: the dispatch in %s is of another job, which differs in %s",
-            staging.uri,
-            ", ".join(differing),
-        )
+        if changed is not None:
+            log.warning(
+                "starting again: the data of %s changed while it was read, as chunk %d found",
+                existing.source.uri,
+                changed,
+            )
+        else:
+            log.warning(
+                "starting again: the dispatch in %s is of another job, which differs in %s",
+                staging.uri,
+                ", ".join(differing),
+            )
     seen = seen_at(staging.client, config)
     if seen is not None and target.on_exists == "fail":
         raise ObjectExists(f"{target.uri} exists already, and on_exists is 'fail'; nothing was read")
@@ -225,6 +241,15 @@ def plan_pages(
         return resume_plan(staging, fingerprint)
     write_manifests(staging, plan, range(plan.chunks))
     return planned
+
+
+def _changed(staging: Staging) -> int | None:
+    """A chunk that failed because the API's total changed: no attempt at this plan can succeed any more."""
+    states = staging.list(staging.state_prefix)
+    failures = staging.failures(states)
+    changed = [chunk for chunk, failed in failures.items() if failed.error == TotalChanged.__name__]
+    done = staging.done(changed)
+    return next((chunk for chunk in changed if chunk not in done), None)
 
 
 def fingerprint_of(source: ApiSource, config: Config, pages: Pages) -> dict[str, str]:

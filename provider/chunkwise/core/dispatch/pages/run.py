@@ -24,6 +24,7 @@ from chunkwise.core.errors import (
     HttpStatusError,
     Killed,
     RecordError,
+    TotalChanged,
 )
 from chunkwise.core.formats.model import BadRow, Boundary
 from chunkwise.core.ingest.job import EXPIRED
@@ -194,7 +195,7 @@ class PageRun:
         return FetchState.from_json(before.next)
 
     def _watched(self, items: Iterable[FetchedBatch | FetchedPage]) -> Iterator[FetchedBatch | FetchedPage]:
-        """The items; tells a cursor that expired between two legs from other errors."""
+        """The items; tells what an expired cursor, or a total that changed, means for the dispatch."""
         first = self._range is None and self._manifest.chunk > 0
         try:
             for item in items:
@@ -207,6 +208,10 @@ class PageRun:
                     f" ({error}): if it does not come back, restart the dispatch"
                 ) from error
             raise
+        except TotalChanged as error:
+            raise TotalChanged(
+                f"{error}. Trying again takes another plan: run what plans once more, it then begins anew"
+            ) from error
 
     def _begins(self, start: FetchState) -> Boundary:
         if self._range is not None:

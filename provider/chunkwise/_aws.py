@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook, AwsGenericHook, SessionFactory
+from airflow.providers.amazon.aws.hooks.glue_catalog import GlueCatalogHook
 from airflow.providers.amazon.aws.hooks.rds import RdsHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
@@ -22,6 +23,7 @@ __all__ = [
     "AwsBaseOperator",
     "AwsBaseSensor",
     "BaseAwsLink",
+    "GlueCatalogHook",
     "RdsHook",
     "S3Hook",
     "async_client",

@@ -42,13 +42,18 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [
             {
                 "integration-name": "Chunkwise",
-                "python-modules": ["chunkwise.sensors.dispatch", "chunkwise.sensors.rds_export"],
+                "python-modules": [
+                    "chunkwise.sensors.delta",
+                    "chunkwise.sensors.dispatch",
+                    "chunkwise.sensors.rds_export",
+                ],
             },
         ],
         "triggers": [
             {
                 "integration-name": "Chunkwise",
                 "python-modules": [
+                    "chunkwise.triggers.delta",
                     "chunkwise.triggers.dispatch",
                     "chunkwise.triggers.lambda_chunks",
                     "chunkwise.triggers.rds_export",

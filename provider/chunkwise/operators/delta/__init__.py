@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from chunkwise.operators.delta.append import S3ParquetToDeltaOperator
 from chunkwise.operators.delta.glue import DeltaToGlueOperator
+from chunkwise.operators.delta.metadata import DeltaMetadataOperator
 
-__all__ = ["DeltaToGlueOperator", "S3ParquetToDeltaOperator"]
+__all__ = ["DeltaMetadataOperator", "DeltaToGlueOperator", "S3ParquetToDeltaOperator"]

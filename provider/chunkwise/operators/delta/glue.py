@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.glue_catalog import GlueCatalogHook
 from airflow.sdk import Asset, AssetAlias
 
-from chunkwise._aws import AwsBaseOperator, aws_template_fields
+from chunkwise._aws import AwsBaseOperator, GlueCatalogHook, aws_template_fields
 from chunkwise.edge import aws_client, permanent_fails_at_once
 from chunkwise.state import plain_json
 

@@ -9,6 +9,7 @@ from chunkwise.core.delta.maintain import Maintenance
 from chunkwise.core.delta.many import Appended, append_all
 from chunkwise.core.delta.model import Arrival, Batch, Policy, TableReceipt, Verdict
 from chunkwise.core.delta.places import Table, table_of
+from chunkwise.core.delta.reconcile import reconcile
 from chunkwise.core.delta.replace import replace_partition
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "checkpointer",
     "clean_log",
     "load",
+    "reconcile",
     "replace_partition",
     "storage_options",
     "table_of",

@@ -37,6 +37,8 @@ def fold(
         found = objects.get(client, table.bucket, key, max_bytes=2 * GiB, extra_args=extra_args)
         if found is None:
             raise LogDamaged(f"s3://{table.bucket}/{key} vanished while the log was read")
+        # it drops removals that are old enough when it is written
+        state.known_from = max(state.known_from, int(found.last_modified.timestamp() * 1000))
         try:
             file = pq.ParquetFile(BytesIO(found.body))
             there = [field.name for field in file.schema_arrow]

@@ -79,6 +79,20 @@ def catch_up(
     _fold(client, table, state, entries, extra_args)
 
 
+def level(
+    client: Any,
+    table: Table,
+    one: TableState,
+    other: TableState,
+    *,
+    extra_args: Mapping[str, Any] | None = None,
+) -> None:
+    """Bring two states to one version: each was read at its own moment."""
+    while one.version != other.version:
+        behind = one if one.version < other.version else other
+        catch_up(client, table, behind, extra_args=extra_args)
+
+
 def _entries(
     client: Any, table: Table, version: int, extra_args: Mapping[str, Any] | None
 ) -> dict[int, Listed]:

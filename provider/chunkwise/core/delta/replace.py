@@ -117,7 +117,7 @@ def replace_partition(
     attempt = 0
     etag: str | None = None
     while True:
-        _level(client, table, state, contents, extra_args)
+        table_log.level(client, table, state, contents, extra_args=extra_args)
         candidates = look_at(client, contents, candidates, settings)
         now_ms = time.time_ns() // 1_000_000
         decision = judge(table, contents, candidates, policy if contents.exists else first, None, now_ms)
@@ -168,15 +168,6 @@ def replace_partition(
         attempt,
     )
     return receipt
-
-
-def _level(
-    client: Any, table: Table, state: TableState, contents: Contents, extra_args: Mapping[str, Any] | None
-) -> None:
-    """Bring both to one version: each was read at its own moment."""
-    while state.version != contents.version:
-        behind = state if state.version < contents.version else contents
-        table_log.catch_up(client, table, behind, extra_args=extra_args)
 
 
 def _check(verdicts: Sequence[Verdict]) -> None:

@@ -40,6 +40,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     :param protocol: the action.
     :param metadata: the action.
     :param transactions: last version by app id.
+    :param known_from: see :class:`~chunkwise.core.delta.state.TableState`.
     """
 
     format: int
@@ -48,6 +49,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     protocol: dict[str, Any]
     metadata: dict[str, Any]
     transactions: dict[str, int]
+    known_from: int = 0
 
 
 def list_snapshots(client: Any, table: Table, extra_args: Any = None) -> list[str]:
@@ -73,7 +75,7 @@ def read(client: Any, table: Table, key: str, extra_args: Any = None) -> tuple[T
     state = TableState(table.uri)
     state.version = state.snapshot = head.version
     state.protocol, state.metadata, state.transactions = head.protocol, head.metadata, dict(head.transactions)
-    state.ledger = ledger
+    state.ledger, state.known_from = ledger, head.known_from
     return state, head.commit
 
 
@@ -93,6 +95,7 @@ def write(
         protocol=state.protocol,
         metadata=state.metadata,
         transactions=state.transactions,
+        known_from=state.known_from,
     )
     records = state.ledger.folded(limit)
     body = msgspec.json.encode(head) + b"\n" + records

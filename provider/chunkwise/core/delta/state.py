@@ -31,6 +31,7 @@ class TableState:
     :ivar ledger: which files it ever had.
     :ivar snapshot: version of the snapshot that this was read from; ``None``: it was read from the log alone.
     :ivar snapshots: keys of all snapshots that there are.
+    :ivar known_from: since when every removal is known, in milliseconds since 1970; 0: from the beginning.
     """
 
     FILE_FIELDS: tuple[str, ...] = ("path", "size", "tags")
@@ -44,6 +45,7 @@ class TableState:
         self.ledger = Ledger()
         self.snapshot: int | None = None
         self.snapshots: list[str] = []
+        self.known_from = 0
 
     @property
     def exists(self) -> bool:

@@ -33,7 +33,7 @@ def imported(module: str, *events: object) -> list[set[str]]:
     return [set(names) for names in json.loads(line.removeprefix("IMPORTED "))]
 
 
-@pytest.mark.parametrize("module", ["processor", "dispatcher", "ingest"])
+@pytest.mark.parametrize("module", ["processor", "dispatcher", "ingest", "webhook"])
 def test_a_handler_starts_without_anything_heavy_and_without_clients(module):
     (at_start, _) = imported(module)
     assert not at_start & {*HEAVY, "boto3"}

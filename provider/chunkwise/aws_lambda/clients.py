@@ -38,6 +38,12 @@ def invoking() -> Any:
 
 
 @cache
+def sqs() -> Any:
+    """SQS."""
+    return _client("sqs", **_STORE)
+
+
+@cache
 def secrets_manager() -> Any:
     """Secrets Manager."""
     return _client("secretsmanager", **_STORE)
@@ -45,7 +51,7 @@ def secrets_manager() -> Any:
 
 def forget() -> None:
     """Make them anew when they are next needed: for tests, whose endpoints change."""
-    for made in (s3, invoking, secrets_manager):
+    for made in (s3, invoking, sqs, secrets_manager):
         made.cache_clear()
 
 

@@ -418,6 +418,18 @@ class QueueError(ChunkwiseError):
         self.transient = transient
 
 
+class RequestRefused(ChunkwiseError):
+    """A request to a webhook that cannot be accepted; says what is wrong with it, and holds no data.
+
+    :param status: of the HTTP answer.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        self.transient = status >= 500
+
+
 # --- delta ------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from chunkwise.core.storage.source import ObjectRef
 
 #: of the form of these values
 VERSION: Final = 1
+#: is always written: a default that is left out would be taken for the reader's own version
+_VERSION: Final[int] = msgspec.field(default_factory=lambda: VERSION)
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -74,7 +76,7 @@ class Plan(_Value, frozen=True):
     revisions: dict[int, int] = {}
     seen: str | None = None
     warnings: tuple[str, ...] = ()
-    version: int = VERSION
+    version: int = _VERSION
 
     @property
     def chunks(self) -> int:
@@ -114,6 +116,7 @@ class Manifest(_Value, frozen=True):
     :param config: the snapshot.
     :param exact: whether the span was found by a pass over the whole source.
     :param group: that the chunk belongs to.
+    :param planned_by: version of Chunkwise that wrote it.
     """
 
     dispatch: str
@@ -128,7 +131,8 @@ class Manifest(_Value, frozen=True):
     revision: int = 0
     exact: bool = False
     group: int = 0
-    version: int = VERSION
+    planned_by: str = ""
+    version: int = _VERSION
 
     @property
     def object(self) -> ObjectRef:
@@ -201,7 +205,7 @@ class Done(_Value, frozen=True):
     quarantine: ObjectRef | None = None
     pages: PagesRead | None = None
     secrets: str = ""
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class Failed(_Value, frozen=True):
@@ -225,7 +229,7 @@ class Failed(_Value, frozen=True):
     transient: bool
     failed_at: str
     revision: int = 0
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class Started(_Value, frozen=True):
@@ -249,7 +253,7 @@ class Started(_Value, frozen=True):
     log_group: str | None = None
     log_stream: str | None = None
     deadline_at: str | None = None
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class Invoked(_Value, frozen=True):
@@ -263,7 +267,7 @@ class Invoked(_Value, frozen=True):
     attempt: str
     function: str
     invoked_at: str
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class Limit(_Value, frozen=True):
@@ -273,7 +277,7 @@ class Limit(_Value, frozen=True):
     """
 
     chunks_in_flight: int
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class OpenUpload(_Value, frozen=True):
@@ -287,7 +291,7 @@ class OpenUpload(_Value, frozen=True):
     bucket: str
     key: str
     upload_id: str
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class Cancelled(_Value, frozen=True):
@@ -301,7 +305,7 @@ class Cancelled(_Value, frozen=True):
     by: str
     cancelled_at: str
     group: int | None = None
-    version: int = VERSION
+    version: int = _VERSION
 
 
 class MergeReceipt(_Value, frozen=True):
@@ -357,7 +361,7 @@ class MergeReceipt(_Value, frozen=True):
     processor_seconds: float = 0.0
     peak_rss: int = 0
     warnings: tuple[str, ...] = ()
-    version: int = VERSION
+    version: int = _VERSION
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary with every field, also those that have their default."""

@@ -33,6 +33,7 @@ from chunkwise.core.errors import (
     Killed,
     ObjectChanged,
     ObjectExists,
+    ProofFailed,
     RowInvalid,
     SourceChanged,
     SourceNotFound,
@@ -118,6 +119,7 @@ def process_chunk(
         :func:`~chunkwise.core.dispatch.pages.job.connect_by`.
     :return: the done record that counts, maybe another attempt's.
     :raises DispatchNotFound: there is neither a manifest nor a done record.
+    :raises ProofFailed: the manifest is none, is of another chunk, or another version of Chunkwise wrote it.
     :raises DispatchCancelled: the dispatch was cancelled.
     :raises AttemptRunning: this attempt has begun already.
     :raises Doubtful: the source is not what its format says, at a place whose cut is not proved.
@@ -133,6 +135,11 @@ def process_chunk(
             " or plan it again"
         )
     manifest = found[0]
+    if manifest.chunk != chunk:
+        raise ProofFailed(
+            f"s3://{staging.bucket}/{staging.manifest_key(chunk)} is the manifest of chunk {manifest.chunk}:"
+            " plan the dispatch again"
+        )
     # a record of an earlier dispatch, left by an attempt that outlived it, proves nothing
     own = standing is not None and standing[0].dispatch == manifest.dispatch
     if standing is not None and own and standing[0].revision >= manifest.revision:

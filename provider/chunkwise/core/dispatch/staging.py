@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from chunkwise import __version__
 from chunkwise.core.dispatch.model import VERSION, Done, Failed, Manifest, Plan
 from chunkwise.core.errors import ConfigError, DispatchNotFound, ProofFailed
 from chunkwise.core.formats.registry import format_named
@@ -27,11 +28,14 @@ IN_FLIGHT: Final = 16
 _MAX_VALUE: Final = 64 * MiB
 _SUFFIX: Final = ".dispatch/"
 _OWN: Final = re.compile(
-    r"plan\.json$|cancelled(\.\d{4})?\.json$|(manifests|done|rejected)/chunk_|done/limit\.json$"
+    r"plan\.json$|cancelled(\.[0-9]{4})?\.json$|(manifests|done|rejected)/chunk_|done/limit\.json$"
     r"|parts/(chunk_|merge\.)|concat/"
 )
+# msgspec's words
+_UNKNOWN_FIELD: Final = "unknown field"
+_REBUILD: Final = "build the package of the function again with the version that plans, and deploy it"
 _STATE: Final = re.compile(
-    r"chunk_(\d{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>invoked|started|failed\.json|doubtful\.json))$"
+    r"chunk_([0-9]{4})\.(?:(?P<done>json)|(?P<attempt>[^.]+)\.(?P<kind>invoked|started|failed\.json|doubtful\.json))$"
 )
 
 
@@ -253,6 +257,7 @@ class Staging:
             config=plan.config,
             exact=plan.exact,
             group=chunk % plan.groups,
+            planned_by=__version__,
         )
 
     def done(self, chunks: Iterable[int]) -> dict[int, tuple[Done, str]]:
@@ -330,20 +335,44 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, ValueError) as error:
-        raise ProofFailed(f"{name} is not a {kind.__name__.lower()} record: {error}") from None
+        text = f"{name} is not a {kind.__name__.lower()} record: {error}"
+        raise ProofFailed(text + _skew(body, error)) from None
 
 
 def check_version(body: bytes, name: str) -> None:
     """:raises ProofFailed: a value of a later version, which must not be read by guessing."""
-    try:
-        version = msgspec.json.decode(body, type=_Versioned).version
-    except (msgspec.DecodeError, ValueError):
-        return
-    if version > VERSION:
+    found = _version(body)
+    if found.version > VERSION:
         raise ProofFailed(
-            f"{name} has version {version}, and this Chunkwise knows {VERSION}: use the version that wrote it"
+            f"{name} has version {found.version}, and this Chunkwise ({__version__}) knows {VERSION}:"
+            f" {_older(found.planned_by)}"
         )
 
 
 class _Versioned(msgspec.Struct):
-    version: int = VERSION
+    version: int = 1
+    planned_by: str = ""
+
+
+def _version(body: bytes) -> _Versioned:
+    try:
+        return msgspec.json.decode(body, type=_Versioned)
+    except (msgspec.DecodeError, ValueError):
+        return _Versioned()
+
+
+def _skew(body: bytes, error: Exception) -> str:
+    """What to add where another version of Chunkwise wrote what this one cannot read."""
+    by = _version(body).planned_by
+    if _UNKNOWN_FIELD in str(error) and by != __version__:
+        return f". This Chunkwise is {__version__}: {_older(by)}"
+    if by and by != __version__:
+        return f". Chunkwise {by} wrote it, and this one is {__version__}: in Lambda, {_REBUILD}"
+    return ""
+
+
+def _older(by: str) -> str:
+    writer = f"the one that wrote it ({by})" if by else "the one that wrote it"
+    return (
+        f"it is older than {writer}; in Lambda, the function's package is older than the provider: {_REBUILD}"
+    )

@@ -274,7 +274,7 @@ def test_a_processor_of_a_cancelled_dispatch_ends_at_once(s3: StrictS3):
     cancel(staging, by="test")
     with pytest.raises(Exception, match="cancelled"):
         handler({"manifest": uri(staging, 0)}, Context())
-    assert records(staging, "chunk_") == []
+    assert records(staging, "chunk_0") == []
 
 
 def test_a_processor_at_work_sees_that_its_dispatch_is_cancelled(

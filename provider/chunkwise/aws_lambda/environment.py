@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +43,12 @@ PROTECTOR: Final[tuple[Variable, ...]] = (
         means="what is less is not logged; metrics are",
     ),
 )
+_STAGING_EXTRA_ARGS: Final = Object(
+    name="CHUNKWISE_STAGING_EXTRA_ARGS",
+    field="staging_extra_args",
+    default="{}",
+    means="more arguments of the S3 calls on what lies there, e.g. for encryption",
+)
 #: our own
 OWN: Final[tuple[Variable, ...]] = (
     Variable(
@@ -57,12 +63,7 @@ OWN: Final[tuple[Variable, ...]] = (
         default="beside the file",
         means="`s3://bucket/prefix` below which staging directories stand",
     ),
-    Object(
-        name="CHUNKWISE_STAGING_EXTRA_ARGS",
-        field="staging_extra_args",
-        default="{}",
-        means="more arguments of the S3 calls on what lies there, e.g. for encryption",
-    ),
+    _STAGING_EXTRA_ARGS,
     Object(
         name="CHUNKWISE_PROTECTOR",
         field="protector",
@@ -158,11 +159,20 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(parameters=parameters, protector_options=options, log_level=level, **found)
 
 
-def table() -> str:
-    """All variables as a table in Markdown, for the README."""
+def staging_extra_args(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Arguments of calls on the staging directory although other variables may be wrong; none if they are."""
+    try:
+        found = read((_STAGING_EXTRA_ARGS,), os.environ if environ is None else environ)
+    except ConfigError:
+        return {}
+    return dict(found.get(_STAGING_EXTRA_ARGS.field, {}))
+
+
+def table(variables: Iterable[Variable] = VARIABLES) -> str:
+    """Variables as a table in Markdown, for the README."""
     rows = ["| variable | default | what for, and what it may hold |", "| --- | --- | --- |"]
     rows += [
         f"| `{v.name}` | {v.default} | {v.means}; {v.allowed} |".replace("; a text |", " |")
-        for v in VARIABLES
+        for v in variables
     ]
     return "\n".join(rows) + "\n"

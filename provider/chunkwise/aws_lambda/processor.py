@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import logging
 import uuid
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from chunkwise.aws_lambda import clients, environment, logs
+from chunkwise.aws_lambda import clients, environment, logs, unbegun
 from chunkwise.aws_lambda.budget import Budget
 from chunkwise.aws_lambda.durable import durable, is_replayed
 from chunkwise.aws_lambda.references import Reference, read
 from chunkwise.aws_lambda.secrets import Secrets
 from chunkwise.core import memory
 from chunkwise.core.dispatch.last import merge_if_last, withdraw
-from chunkwise.core.dispatch.model import Done, Started
+from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import AttemptRunning, ChunkFailed, ChunkwiseError, DispatchNotFound, OutOfTime
@@ -40,6 +39,9 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     **Time and memory.** An attempt that would be killed at the time-out, or at the memory limit, ends by
     itself before: it aborts its upload and leaves a failed record that says so.
 
+    **Failures** leave a failed record, also of an attempt that was named in the event and could not be begun.
+    Only where S3 does not answer is there none.
+
     **Deliveries.** The same event may come twice: a chunk that is done is not done again, and an attempt that
     has begun elsewhere is left alone.
 
@@ -52,14 +54,18 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     :raises ChunkwiseError: a chunk failed, which its failed record says, too. In a batch every other chunk is
         processed nevertheless, and the error names those that failed.
     """
-    settings = environment.settings()
+    try:
+        settings = environment.settings()
+    except ChunkwiseError as error:
+        unbegun.leave_all(event, context, error)
+        raise
     logs.set_up(settings.log_level)
     budget = Budget(context, margin_seconds=settings.stop_margin_seconds)
     with logs.bound(request_id=context.aws_request_id, function=context.function_name):
         asked = read(event)
         for reason in asked.rejected:
             log.warning("rejected: %s", reason)
-        worker = Worker(settings, budget, replayed=is_replayed(context))
+        worker = Worker(settings, budget, context, replayed=is_replayed(context))
         if asked.single:
             return worker.one(asked.references[0])
         answers, failures = [], []
@@ -78,13 +84,17 @@ class Worker:
 
     :param settings: of the function.
     :param budget: of the invocation.
+    :param context: of the invocation.
     :param replayed: whether an attempt of the same name that has begun must have died: a durable execution
         has one invocation at a time.
     """
 
-    def __init__(self, settings: environment.Settings, budget: Budget, *, replayed: bool = False) -> None:
+    def __init__(
+        self, settings: environment.Settings, budget: Budget, context: Any, *, replayed: bool = False
+    ) -> None:
         self._settings = settings
         self._budget = budget
+        self._context = context
         self._replayed = replayed
         self._client = clients.s3()
         self._secrets = Secrets(settings.secrets)
@@ -99,14 +109,18 @@ class Worker:
         staging = Staging(self._client, reference.bucket, reference.prefix, self._settings.staging_extra_args)
         attempt = reference.attempt or self._own_name()
         with logs.bound(dispatch=staging.uri, chunk=reference.chunk, attempt=attempt):
-            merges = _merges(staging, reference.chunk)
+            merges = False
             try:
+                merges = _merges(staging, reference.chunk)
                 answer = self._process(staging, reference, attempt)
             except ChunkFailed:
                 if not (merges and withdraw(staging, reference.chunk, attempt)):
                     raise
                 log.info("the dispatch was finished and cleaned up meanwhile: the failure does not count")
                 return {"chunk": reference.chunk, "state": "gone"}
+            except Exception as error:
+                unbegun.leave(staging, reference, self._context, error)
+                raise
             if merges and answer["state"] in ("done", "doubtful"):
                 receipt = merge_if_last(
                     self._client,
@@ -134,7 +148,7 @@ class Worker:
                 )
             done = self._attempt(staging, chunk, attempt)
         except AttemptRunning as running:
-            if not self._replayed and not _is_over(staging, chunk, attempt):
+            if not self._replayed and not unbegun.is_over(staging, chunk, attempt):
                 log.info("%s", running)
                 return {"chunk": chunk, "state": "running"}
             attempt = f"{attempt}-{uuid.uuid4().hex[:6]}"
@@ -230,14 +244,6 @@ def _merges(staging: Staging, chunk: int) -> bool:
         return msgspec.json.decode(body, type=_Asks).config.last_merge is not None
     except (msgspec.DecodeError, ValueError):
         return False  # whoever reads all of it says what is wrong
-
-
-def _is_over(staging: Staging, chunk: int, attempt: str) -> bool:
-    """Whether the time of the function in which this attempt has begun is over."""
-    found = staging.get(staging.started_key(chunk, attempt), Started)
-    if found is None or found[0].deadline_at is None:
-        return False
-    return datetime.fromisoformat(found[0].deadline_at) < datetime.now(UTC)
 
 
 def _all_of(failures: list[tuple[Reference, Exception]], total: int) -> ChunkFailed:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events import s3_records
 
-_KEY: Final = re.compile(r"(?P<prefix>.+/)manifests/chunk_(?P<chunk>\d{4})\.manifest\.json", re.DOTALL)
+_KEY: Final = re.compile(r"(?P<prefix>.+/)manifests/chunk_(?P<chunk>[0-9]{4})\.manifest\.json", re.DOTALL)
 _ATTEMPT: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SCHEME: Final = "s3://"
 

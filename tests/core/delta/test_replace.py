@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from deltalake import write_deltalake
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkwise.core.delta import (
@@ -29,7 +29,6 @@ from chunkwise.core.errors import (
     UnsupportedTable,
 )
 from tests.support.delta import Lake, kinds, write_log
-from tests.support.examples import examples
 from tests.support.faults import FOREVER, Faults
 from tests.support.s3 import S3, s3_client
 
@@ -106,7 +105,7 @@ def test_a_repetition_commits_nothing_and_reads_no_footer(lake: Lake) -> None:
     assert lake.s3.calls["GetObject"] <= 2  # the log, once for the ledger and once for the files
 
 
-@examples(50)
+@settings(max_examples=6)
 @given(steps=st.lists(st.tuples(st.sampled_from(DAYS), st.sets(st.integers(0, 4))), min_size=1, max_size=5))
 def test_whatever_came_before_the_last_set_of_a_partition_is_there(
     s3: S3, steps: Sequence[tuple[str, set[int]]]

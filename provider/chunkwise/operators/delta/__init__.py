@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chunkwise.operators.delta.append import S3ParquetToDeltaOperator
 from chunkwise.operators.delta.glue import DeltaToGlueOperator
+from chunkwise.operators.delta.jsonl_to_delta import S3JsonlToDeltaOperator
 from chunkwise.operators.delta.metadata import DeltaMetadataOperator
 from chunkwise.operators.delta.reconcile import ReconcileDeltaOperator
 
@@ -11,5 +12,6 @@ __all__ = [
     "DeltaMetadataOperator",
     "DeltaToGlueOperator",
     "ReconcileDeltaOperator",
+    "S3JsonlToDeltaOperator",
     "S3ParquetToDeltaOperator",
 ]

@@ -1,0 +1,105 @@
+"""The records of a file of JSON, by its name: a stream of them, in batches of bounded bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import msgspec
+
+from chunkwise.core.delta.rows import SAMPLE_BYTES, SAMPLE_ROWS
+from chunkwise.core.errors import InvalidSource, UnsupportedSource
+from chunkwise.core.formats.json_text import WHITE
+from chunkwise.core.records.compression import Compression
+from chunkwise.core.storage import ObjectRef
+from chunkwise.core.units import MiB
+
+#: of a line, and of a file that is one JSON document: they are held in memory
+LARGEST: Final = 64 * MiB
+_BATCH_BYTES: Final = 4 * MiB
+_BATCH_ROWS: Final = 10_000
+_COMPRESSED: Final[dict[str, Compression]] = {".gz": "gzip", ".zst": "zstd"}
+_SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def form_of(key: str) -> tuple[str, Compression]:
+    """:raises UnsupportedSource: the name is none of a file of JSON."""
+    name, compression = key.lower(), "none"
+    for suffix, kind in _COMPRESSED.items():
+        if name.endswith(suffix):
+            name, compression = name.removesuffix(suffix), kind
+    found = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+    if found is None:
+        raise UnsupportedSource(
+            f"{key!r} is no file of JSON by its name: it must end with .jsonl, .ndjson or .json, perhaps with"
+            " .gz or .zst behind it"
+        )
+    return found, compression  # type: ignore[return-value]  # of _COMPRESSED
+
+
+def lines_of(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
+    """Lines that are not blank.
+
+    :raises InvalidSource: one is too long to be held.
+    """
+    rest = b""
+    for piece in pieces:
+        lines = (rest + piece).split(b"\n") if rest else bytes(piece).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > LARGEST:
+            raise InvalidSource(f"{ref.uri} has a line of more than {LARGEST} bytes")
+        for line in lines:
+            if stripped := line.strip(WHITE):
+                yield stripped
+    if stripped := rest.strip(WHITE):
+        yield stripped
+
+
+def document(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
+    """The records of a ``.json`` file: of an array, one object in any layout, or lines.
+
+    :raises UnsupportedSource: a document is too large to be held.
+    """
+    pieces = iter(pieces)
+    whole = bytearray()
+    for piece in pieces:
+        whole += piece
+        if len(whole) > LARGEST:
+            if whole.lstrip(WHITE)[:1] == b"[":
+                raise UnsupportedSource(
+                    f"{ref.uri} is a JSON array of more than {LARGEST} bytes: dispatch it into Parquet, or"
+                    " write JSON Lines"
+                )
+            yield from lines_of(chain([bytes(whole)], pieces), ref)
+            return
+    text = bytes(whole)
+    if text.lstrip(WHITE)[:1] == b"[":
+        try:
+            yield from map(bytes, _ARRAY.decode(text))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise InvalidSource(f"{ref.uri} begins as a JSON array, and is none") from None
+        return
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        yield from lines_of([text], ref)
+    else:
+        yield text.strip(WHITE)
+
+
+def batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Records in batches; the first is as large as a sample may be."""
+    some: list[bytes] = []
+    size = 0
+    most_rows, most_bytes = SAMPLE_ROWS, SAMPLE_BYTES
+    for record in records:
+        some.append(record)
+        size += len(record)
+        if len(some) >= most_rows or size >= most_bytes:
+            yield some
+            some, size = [], 0
+            most_rows, most_bytes = _BATCH_ROWS, _BATCH_BYTES
+    if some:
+        yield some

@@ -1,0 +1,205 @@
+"""Rows of JSON become a Parquet file of a table: with which columns, and which rows go aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from chunkwise.core.delta.state import TableState
+from chunkwise.core.errors import ConfigError, RowInvalid, UnsupportedColumn
+from chunkwise.core.formats.json_columns import Sample
+from chunkwise.core.formats.model import Column, Layout
+from chunkwise.core.formats.parquet.convert import ConvertingEncoder, target_of
+from chunkwise.core.units import MiB
+
+#: what Hive, and with it Delta's writers, name a partition of nulls
+NULL_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
+#: rows and bytes from which columns are inferred
+SAMPLE_ROWS: Final = 10_000
+SAMPLE_BYTES: Final = 8 * MiB
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARROW: Final = {
+    "string": "string",
+    "long": "int64",
+    "integer": "int32",
+    "short": "int16",
+    "byte": "int8",
+    "float": "float",
+    "double": "double",
+    "boolean": "bool",
+    "binary": "binary",
+    "date": "date32",
+    "timestamp": "timestamp[us, tz=UTC]",
+    "timestamp_ntz": "timestamp[us]",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRow:
+    """A row that does not fit.
+
+    :param number: of it, from 0.
+    :param record: its bytes.
+    :param why: no data.
+    """
+
+    number: int
+    record: bytes
+    why: str
+
+
+def columns_of(
+    state: TableState,
+    sample: Sequence[bytes],
+    *,
+    schema: Mapping[str, str] | None = None,
+    known: Mapping[str, str] | None = None,
+    partition: Mapping[str, str | None] | None = None,
+    add_columns: bool = False,
+) -> dict[str, str]:
+    """Types of the columns of a file that is to be written, by name.
+
+    What is given counts first, then what the table has. Of a table that does not exist, and where columns may
+    be added to it, the sample says the rest: integers are ``int64``, other numbers ``double``, objects,
+    arrays and what is of several types are texts of JSON; a column that is only null is left for a later
+    file.
+
+    :param state: of the table.
+    :param sample: the first rows.
+    :param schema: types of Arrow by column.
+    :param known: the same of files before this one, which the table will have.
+    :param partition: the partition that the rows belong to; its columns are none of the file's.
+    :raises ConfigError: there is no column, or one of the partition's is given a type.
+    :raises UnsupportedColumn: the table has a type that rows of JSON cannot be.
+    """
+    given = dict(schema or {})
+    found: dict[str, str] = {}
+    if state.exists:
+        hidden = {*state.partitions}
+        for field in state.fields:
+            if field["name"] not in hidden and field["name"] not in given:
+                found[field["name"]] = arrow_name(field["type"], field["name"])
+    found = {**(known or {}), **found, **given}
+    if not given and (not found or add_columns):
+        for column in _inferred(sample):
+            found.setdefault(column.name, column.type or "string")
+    both = sorted(set(partition or {}) & set(given))
+    if both:
+        raise ConfigError(
+            f"schema gives a type to {', '.join(map(repr, both))}, and partition a value: leave it"
+            " out of schema"
+        ).naming("schema")
+    for name in partition or {}:
+        found.pop(name, None)  # a row that has it is refused: it might say another value
+    if not found:
+        raise ConfigError("the rows have no columns: give them, e.g. schema={'id': 'int64'}").naming("schema")
+    return found
+
+
+def _inferred(sample: Sequence[bytes]) -> tuple[Column, ...]:
+    """The columns of a sample that have a value in it."""
+    valued: set[str] = set()
+    for record in sample:
+        try:
+            valued.update(name for name, value in _OBJECT.decode(record).items() if bytes(value) != b"null")
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue  # it goes aside later
+    return tuple(column for column in Sample(sample).columns or () if column.name in valued)
+
+
+def arrow_name(kind: Any, path: str) -> str:
+    """A type of Delta by Arrow's name.
+
+    :param path: of the column, for the message.
+    :raises UnsupportedColumn: there is none.
+    """
+    if isinstance(kind, str):
+        if kind in _ARROW:
+            return _ARROW[kind]
+        if kind.startswith("decimal(") and kind.endswith(")"):
+            return f"decimal128{kind.removeprefix('decimal')}"
+    elif kind["type"] == "array":
+        return f"list<{arrow_name(kind['elementType'], f'{path}.element')}>"
+    elif kind["type"] == "map":
+        key = arrow_name(kind["keyType"], f"{path}.key")
+        return f"map<{key}, {arrow_name(kind['valueType'], f'{path}.value')}>"
+    elif kind["type"] == "struct":
+        fields = [f"{one['name']}: {arrow_name(one['type'], path)}" for one in kind["fields"]]
+        return f"struct<{', '.join(fields)}>"
+    raise UnsupportedColumn(f"column {path!r} of the table is of type {kind!r}, which rows of JSON cannot be")
+
+
+def partition_path(partition: Mapping[str, str | None] | None) -> str:
+    """The folders of a partition, with a slash at the end; empty for none."""
+    return "".join(
+        f"{quote(name, safe='')}={NULL_PARTITION if value is None else quote(str(value), safe='-_.~')}/"
+        for name, value in (partition or {}).items()
+    )
+
+
+class RowEncoder:
+    """Turns rows into the bytes of one Parquet file; rows that do not fit are told, and left out.
+
+    :param columns: types of Arrow by column.
+    :param compression: of the columns' pages, e.g. ``"zstd"``.
+    :raises ConfigError: a type is none.
+    """
+
+    def __init__(self, columns: Mapping[str, str], compression: str = "zstd") -> None:
+        self._columns = frozenset(columns)
+        options = {"schema": dict(columns), "compression": compression}
+        self._encoder = ConvertingEncoder(target_of(Layout(extent=0), options))
+        #: rows that are in the file
+        self.rows = 0
+
+    def put(self, records: Sequence[bytes], first: int, bad: list[BadRow]) -> Iterator[bytes]:
+        """Take rows; the bytes that are ready so far, maybe none.
+
+        :param first: number of the first one.
+        :param bad: gets those that do not fit.
+        """
+        if not records:
+            return
+        try:
+            pieces = list(self._encoder.convert(records, first))
+        except RowInvalid:
+            # a refused batch leaves nothing behind. A null in a column that there is none of says nothing.
+            yield from self._halves([self._without_nulls(one) for one in records], records, first, bad)
+            return
+        self.rows += len(records)
+        yield from pieces
+
+    def _halves(
+        self, records: Sequence[bytes], given: Sequence[bytes], first: int, bad: list[BadRow]
+    ) -> Iterator[bytes]:
+        """The same, of ever fewer rows, until those that do not fit are found."""
+        try:
+            pieces = list(self._encoder.convert(records, first))
+        except RowInvalid as error:
+            if len(records) == 1:
+                why = str(error).replace(" of the chunk", "")
+                why = why.replace("the plan does not know", "the table does not have")
+                bad.append(BadRow(number=first, record=given[0], why=why))
+                return
+            middle = len(records) // 2
+            yield from self._halves(records[:middle], given[:middle], first, bad)
+            yield from self._halves(records[middle:], given[middle:], first + middle, bad)
+            return
+        self.rows += len(records)
+        yield from pieces
+
+    def _without_nulls(self, record: bytes) -> bytes:
+        try:
+            members = _OBJECT.decode(record)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return record
+        kept = {k: v for k, v in members.items() if k in self._columns or bytes(v) != b"null"}
+        return record if len(kept) == len(members) else msgspec.json.encode(kept)
+
+    def finish(self) -> Iterator[bytes]:
+        """The rest of the file; nothing if it has no rows."""
+        yield from self._encoder.finish(None)  # type: ignore[arg-type]  # it asks it nothing

@@ -1,0 +1,256 @@
+"""Files of JSON become rows of a table: all of them, each once, and what does not fit goes aside."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chunkwise.core.delta import Arrival, Policy, Settings
+from chunkwise.core.delta.json_files import LoadReceipt, RowPolicy, load_json_files
+from chunkwise.core.errors import (
+    ConfigError,
+    InvalidSource,
+    QuarantineLimitExceeded,
+    StorageError,
+    UnsupportedSource,
+)
+from tests.support.delta import Lake, lake
+from tests.support.s3 import s3_client
+
+__all__ = ["lake"]
+
+ROWS = [{"id": 1, "name": "a", "price": 1.5}, {"id": 2, "name": None, "price": 2}]
+
+
+def lines(*rows: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def put(lake: Lake, body: bytes, key: str = "in/f.jsonl") -> Arrival:
+    lake.s3.put(key, body)
+    return Arrival(bucket=lake.s3.bucket, key=key)
+
+
+def load(
+    lake: Lake, *arrivals: Arrival, client: Any = None, add_columns: bool = False, **policy: Any
+) -> LoadReceipt:
+    settings = Settings(policy=Policy(schema="add_columns" if add_columns else "fail"))
+    return load_json_files(
+        client or lake.s3.client, lake.table, arrivals, policy=RowPolicy(**policy), settings=settings
+    )
+
+
+def data_files(lake: Lake) -> list[str]:
+    return [key for key in lake.s3.keys() if key.endswith(".parquet") and "_chunkwise" not in key]  # noqa: SIM118
+
+
+FORMS = {
+    "in/f.jsonl": lines(*ROWS),
+    "in/f.JSONL.gz": gzip.compress(lines(*ROWS)),
+    "in/f.ndjson": lines(*ROWS).replace(b"\n", b"\r\n\n").rstrip(),
+    "in/lines.json": lines(*ROWS),
+    "in/array.json": json.dumps(ROWS, indent=2).encode(),
+    "in/array.json.gz": gzip.compress(json.dumps(ROWS).encode()),
+}
+
+
+@pytest.mark.parametrize("key", FORMS)
+def test_rows_of_every_form_are_in_the_table(lake: Lake, key: str) -> None:
+    receipt = load(lake, put(lake, FORMS[key], key))
+    receipt.check()
+    assert lake.rows("id") == ROWS
+    assert receipt.to_json(most=5)["counts"] == {"added": 1}
+    assert (receipt.table.version, receipt.table.created, receipt.to_json(most=5)["rows"]) == (0, True, 2)
+
+
+def test_one_object_in_any_layout_is_one_row(lake: Lake) -> None:
+    load(lake, put(lake, b'{\n "id": 1\n}\n', "in/one.json")).check()
+    assert lake.rows("id") == [{"id": 1}]
+
+
+def test_a_file_that_comes_again_adds_no_rows_also_after_its_rows_were_compacted(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
+    load(lake, one, one).check()
+    assert [file.kind for file in load(lake, one).files] == ["replay"]
+    lake.open().delete()
+    lake.s3.client.delete_object(Bucket=lake.s3.bucket, Key=data_files(lake)[0])
+    again = load(lake, one)
+    assert ([file.kind for file in again.files], again.table.committed) == (["replay"], False)
+    assert lake.rows("id") == []
+
+
+def test_a_replay_costs_no_read_of_the_file(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
+    load(lake, one)
+    load(lake, one)
+    before = lake.s3.calls["HeadObject"], lake.s3.calls["PutObject"]
+    load(lake, one)
+    assert (lake.s3.calls["HeadObject"] - before[0], lake.s3.calls["PutObject"] - before[1]) == (1, 0)
+
+
+def test_a_try_that_died_before_its_commit_is_gone_on_with(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
+
+    class Dies(BaseException):
+        pass
+
+    def die(params: dict[str, Any], **_: Any) -> None:
+        if "_delta_log" in params["url_path"]:
+            raise Dies
+
+    client = s3_client(lake.s3.endpoint)
+    client.meta.events.register("before-call.s3.PutObject", die)
+    with pytest.raises(Dies):
+        load(lake, one, client=client)
+    (left,) = data_files(lake)
+    load(lake, one).check()
+    assert data_files(lake) == [left]
+    assert lake.rows("id") == ROWS
+
+
+def test_an_overwritten_file_is_another_file(lake: Lake) -> None:
+    load(lake, put(lake, lines(ROWS[0]))).check()
+    load(lake, put(lake, lines(ROWS[1]))).check()
+    assert [row["id"] for row in lake.rows("id")] == [1, 2]
+
+
+def test_values_are_converted_as_the_table_has_them(lake: Lake) -> None:
+    columns = {
+        "at": pa.array([0], pa.timestamp("us", "UTC")),
+        "amount": pa.array([None], pa.decimal128(10, 2)),
+        "small": pa.array([1], pa.int32()),
+        "tags": pa.array([["x"]], pa.list_(pa.string())),
+        "inner": pa.array([{"a": 1}]),
+    }
+    lake.append(lake.put("f.parquet", pa.table(columns)))
+    row = b'{"at":"2024-01-01T00:00:00Z","amount":12.5,"small":2,"tags":["a","b"],"inner":{"a":3}}'
+    load(lake, put(lake, row)).check()
+    found = next(row for row in lake.rows("small") if row["small"] == 2)
+    assert (str(found["amount"]), found["tags"], found["inner"]) == ("12.50", ["a", "b"], {"a": 3})
+    assert found["at"].isoformat() == "2024-01-01T00:00:00+00:00"
+
+
+def test_a_given_schema_counts(lake: Lake) -> None:
+    body = b'{"id":"007","n":1}\n{"id":8}\n'
+    load(lake, put(lake, body), schema={"id": "string", "n": "int32"}).check()
+    assert lake.rows("id") == [{"id": "007", "n": 1}, {"id": "8", "n": None}]
+
+
+def test_inferred_columns_follow_the_rules(lake: Lake) -> None:
+    rows = [
+        {"i": 1, "f": 1, "mixed": 1, "deep": {"a": 1}, "flag": True, "never": None},
+        {"i": 2, "f": 1.5, "mixed": "x", "deep": [1], "flag": None, "never": None},
+    ]
+    load(lake, put(lake, lines(*rows))).check()
+    assert lake.rows("i") == [
+        {"i": 1, "f": 1.0, "mixed": "1", "deep": '{"a": 1}', "flag": True},
+        {"i": 2, "f": 1.5, "mixed": '"x"', "deep": "[1]", "flag": None},
+    ]
+
+
+def test_files_of_one_batch_agree_on_the_columns(lake: Lake) -> None:
+    """The second one alone would make another type of the column."""
+    done = load(lake, put(lake, b'{"v":1.5}', "in/1.jsonl"), put(lake, b'{"v":2}', "in/2.jsonl"))
+    done.check()
+    assert sorted(row["v"] for row in lake.rows("v")) == [1.5, 2.0]
+    assert lake.versions == [0]
+
+
+def test_new_columns_come_in_by_policy_only(lake: Lake) -> None:
+    load(lake, put(lake, b'{"a":1}')).check()
+    more = put(lake, b'{"a":2,"b":"x"}', "in/more.jsonl")
+    refused = load(lake, more)
+    with pytest.raises(QuarantineLimitExceeded, match="'b'"):
+        refused.check()
+    assert not refused.table.committed
+    load(lake, more, add_columns=True).check()
+    assert lake.rows("a") == [{"a": 1, "b": None}, {"a": 2, "b": "x"}]
+
+
+def test_rows_go_into_the_partition_that_is_given(lake: Lake) -> None:
+    load(lake, put(lake, b'{"a":1}'), partition={"ds": "2024-01-01", "c": "x y/z"}).check()
+    assert lake.rows("a") == [{"a": 1, "ds": "2024-01-01", "c": "x y/z"}]
+    own = load(
+        lake, put(lake, b'{"a":2,"ds":"other"}', "in/own.jsonl"), partition={"ds": "2024-01-01", "c": "x"}
+    )
+    with pytest.raises(QuarantineLimitExceeded, match="'ds'"):
+        own.check()
+
+
+BAD = b'{"a":1}\nno json\n{"a":"text"}\n[1]\n{"a":2,"b":3}\n{"a":4}\n'
+
+
+def test_bad_rows_go_aside_with_their_bytes_and_the_others_are_added(lake: Lake) -> None:
+    one = put(lake, BAD)
+    place = f"s3://{lake.s3.bucket}/aside"
+    receipt = load(lake, one, schema={"a": "int64"}, max_bad_rows=4, quarantine_uri=place)
+    receipt.check()
+    assert lake.rows("a") == [{"a": 1}, {"a": 4}]
+    (file,) = receipt.files
+    assert (file.rows, file.bad_rows) == (2, 4)
+    kept = gzip.decompress(lake.s3.get(str(file.quarantine_uri).removeprefix(f"s3://{lake.s3.bucket}/")))
+    found = [json.loads(line) for line in kept.splitlines()]
+    assert [(one["row"], one["record"]) for one in found] == [
+        (1, "no json"),
+        (2, '{"a":"text"}'),
+        (3, "[1]"),
+        (4, '{"a":2,"b":3}'),
+    ]
+    assert all("text" not in one["reason"] for one in found)
+
+
+def test_too_many_bad_rows_fail_the_file_and_no_other(lake: Lake) -> None:
+    good = put(lake, b'{"a":7}', "in/good.jsonl")
+    bad = put(lake, BAD, "in/bad.jsonl")
+    receipt = load(
+        lake, bad, good, schema={"a": "int64"}, max_bad_rows=3, quarantine_uri=f"s3://{lake.s3.bucket}/aside"
+    )
+    with pytest.raises(QuarantineLimitExceeded, match="max_bad_rows=3") as failure:
+        receipt.check()
+    assert "text" not in str(failure.value)
+    assert lake.rows("a") == [{"a": 7}]
+    assert len(data_files(lake)) == 1
+    assert lake.s3.open_uploads() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "error"),
+    [
+        ("in/f.csv", b"a", UnsupportedSource),
+        ("in/f.jsonl.bz2", b"a", UnsupportedSource),
+        ("in/f.jsonl.gz", gzip.compress(b'{"a":1}')[:-4], StorageError),
+        ("in/f.json", b"[1, 2", InvalidSource),
+    ],
+    ids=["csv", "bzip2", "cut off", "half an array"],
+)
+def test_a_file_that_cannot_be_read_leaves_nothing(
+    lake: Lake, key: str, body: bytes, error: type[Exception]
+) -> None:
+    receipt = load(lake, put(lake, body, key))
+    with pytest.raises(error):
+        receipt.check()
+    assert (lake.versions, data_files(lake), lake.s3.open_uploads()) == ([], [], [])
+
+
+def test_empty_files_and_files_that_are_gone_are_told_apart(lake: Lake) -> None:
+    gone = Arrival(bucket=lake.s3.bucket, key="in/gone.jsonl")
+    receipt = load(lake, put(lake, b"\n\n"), gone)
+    receipt.check()
+    assert [file.kind for file in receipt.files] == ["empty", "ignored"]
+    assert lake.versions == []
+
+
+def test_many_rows_are_many_batches_and_all_are_there(lake: Lake) -> None:
+    count = 25_000
+    body = b"".join(b'{"n":%d}\n' % number for number in range(count))
+    load(lake, put(lake, body)).check()
+    assert lake.open().to_pyarrow_table()["n"].to_pylist() == list(range(count))
+
+
+def test_rows_must_not_vanish() -> None:
+    with pytest.raises(ConfigError, match="quarantine_uri"):
+        RowPolicy(max_bad_rows=1)

@@ -36,6 +36,7 @@ def get_provider_info() -> dict[str, Any]:
                     "chunkwise.operators.rds_export",
                     "chunkwise.operators.s3_event",
                     "chunkwise.operators.s3_reconcile",
+                    "chunkwise.operators.s3_tags",
                 ],
             },
         ],

@@ -286,6 +286,18 @@ class DeleteFailed(StorageError):
         self.transient = transient
 
 
+class TaggingFailed(StorageError):
+    """Tags of an object could not be read or written; transient when the same request may succeed later."""
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class TooManyTags(StorageError):
+    """An object would have more tags than S3 allows; it keeps those that it has."""
+
+
 class LeaseHeld(StorageError):
     """Somebody else holds the lease, and it has not expired."""
 

@@ -50,6 +50,13 @@ def fire(waiting: DeltaTableTrigger, meanwhile: Callable[[], Any] | None = None)
     return payload
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def file(lake: Lake, name: str, rows: int = 1) -> None:
     lake.append(lake.put(name, {"id": list(range(rows))}))
 
@@ -111,8 +118,7 @@ def test_a_log_entry_is_read_once(lake: Lake, faults: Faults) -> None:
 
     def work() -> None:
         for number in range(2, 5):
-            while faults.seen["GetObject"] < number - 1:
-                time.sleep(0.02)
+            until(lambda: faults.seen["GetObject"] >= number - 1)  # noqa: B023 - called at once
             file(lake, f"{number}.parquet")
 
     fire(trigger(lake, {"min_files": 4}), meanwhile=work)
@@ -156,8 +162,19 @@ def test_a_poll_that_fails_for_a_while_is_made_again(
     lake: Lake, faults: Faults, how: dict[str, Any], operation: str
 ) -> None:
     file(lake, "1.parquet")
-    faults.fail(operation, times=3, **how)
+    faults.fail(operation, times=4 if operation == "ListObjectsV2" else 5, **how)
     assert fire(trigger(lake, {"min_files": 1}, botocore_config=ONE_ATTEMPT))["status"] == "done"
+
+
+def test_failures_that_are_not_in_a_row_are_not_added_up(lake: Lake, faults: Faults) -> None:
+    def work() -> None:
+        for _ in range(3):
+            before = faults.seen["ListObjectsV2"]
+            faults.fail("ListObjectsV2", status=503, times=3)
+            until(lambda: faults.seen["ListObjectsV2"] >= before + 6)  # noqa: B023 - called at once
+        file(lake, "1.parquet")
+
+    assert fire(trigger(lake, {}, botocore_config=ONE_ATTEMPT), meanwhile=work)["status"] == "done"
 
 
 def test_an_outage_and_a_refusal_end_it(lake: Lake, faults: Faults) -> None:

@@ -39,12 +39,14 @@ def test_an_example_is_a_dag_whose_tasks_are_known(code: str) -> None:
             assert {"merge", "process", "wait"} <= {name.split(".")[-1] for name in dag.task_ids}
 
 
-def test_there_are_examples_of_an_ingest_a_file_functions_and_a_fan_out() -> None:
+def test_there_are_examples_of_an_ingest_a_file_functions_a_fan_out_and_arrivals() -> None:
     assert sorted(dag.dag_id for code in CODE for dag in dags(code)) == [
         "daily_variants",
         "daily_variants_fan_out",
+        "parquet_to_delta",
         "protect_people",
         "protect_people_in_lambda",
+        "reconcile_orders",
     ]
 
 

@@ -21,6 +21,7 @@ handlers:
   chunkwise.aws_lambda.processor.handler     processes chunks
   chunkwise.aws_lambda.dispatcher.handler    plans a dispatch when a file arrives
   chunkwise.aws_lambda.ingest.handler        ingests a range of pages
+  chunkwise.aws_lambda.delta.handler         adds files that arrive to Delta tables (profile delta)
 exit codes:
   0  it is built
   1  a dependency cannot be installed for the target, or Lambda would refuse the package

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class Settings:
         each goes to the calls that know it.
     :param info: more members of ``commitInfo``, e.g. which run this is; no secrets.
     :param attempts: commits that are tried at most while others are faster.
+    :param check: called before anything is read, and before each attempt; what it raises ends the append.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -62,6 +63,7 @@ class Settings:
     extra_args: Mapping[str, Any] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = ATTEMPTS
+    check: Callable[[], object] | None = None
 
 
 def tables_of(arrivals: Iterable[Arrival], table_uri: str | None = None) -> dict[Table, list[Arrival]]:
@@ -97,12 +99,16 @@ def append(
     """
     settings = settings or Settings()
     extra_args = settings.extra_args
+    if settings.check is not None:
+        settings.check()
     state = table_log.load(client, table, extra_args=extra_args)
     candidates = unique(table, arrivals)
     if not has_batch(state, batch):
         candidates = look_at(client, state, candidates, settings)
     attempt = 0
     while True:
+        if settings.check is not None:
+            settings.check()
         now_ms = time.time_ns() // 1_000_000
         decision = judge(table, state, candidates, settings.policy, batch, now_ms)
         if decision.is_empty:

@@ -67,6 +67,8 @@ def service(moto_s3: str) -> Iterator[LambdaService]:
         processor(name="small", handler=f"{deaths}.dies_first", memory_mb=256),
         processor(name="plain", handler=f"{deaths}.dies_first"),
         processor(name="quits", handler=f"{deaths}.quits"),
+        processor(name="bare", handler="chunkwise.aws_lambda.nowhere.handler"),
+        processor(name="raises", handler=f"{deaths}.raises"),
     ]
     with running(moto_s3, *functions, logs_endpoint=moto_s3, account_concurrency=1) as found:
         yield found
@@ -144,6 +146,118 @@ def test_the_log_tells_what_a_function_died_of(
     assert f"request {dead.request_id}, log https://" in place
     assert "4111 1111" not in reason.text
     assert reason.transient is transient
+
+
+# --- functions that do not begin ----------------------------------------------------------------------------
+
+
+def hand(staging: Staging, chunk: int, attempt: str = "run-1") -> None:
+    mark = Invoked(attempt=attempt, function="processor", invoked_at=NOW)
+    staging.put_new(staging.invoked_key(chunk, attempt), mark)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "transient"),
+    [
+        pytest.param("bare", "Runtime.ImportModuleError", False, id="no module"),
+        pytest.param("raises", "KeyError", True, id="error"),
+    ],
+)
+def test_the_log_tells_why_a_function_did_not_begin(
+    s3: S3, moto_s3: str, service: LambdaService, name: str, kind: str, transient: bool
+) -> None:
+    """Where it cannot even leave a record: the kind of the error, and the request that it was of."""
+    source(s3)
+    staging = planned(s3, groups=1)
+    hand(staging, 2)
+    request_id = send(service, name, staging, 2)
+    function = replace(FUNCTION, name=name, log_group=f"/aws/lambda/{name}")
+    (reason,) = why(staging, [2], function, region=REGION, logs=logs_client(moto_s3))
+    start = f"chunk 2: FunctionFailed: Lambda function {name!r} ended before it could say which chunk it was"
+    assert reason.text.startswith(start)
+    assert f": {kind} in request {request_id}, log https://us-east-1.console.aws.amazon.com/" in reason.text
+    assert "/log-events/" in reason.text
+    assert "4111" not in reason.text
+    assert reason.transient is transient
+
+
+def test_ends_of_several_kinds_are_named_and_none_is_taken_for_the_cause(s3: S3, http_api: HttpApi) -> None:
+    lines = ["[ERROR] ConfigError: 4111", "[ERROR] KeyError: '4111'"]
+    http_api.on("/", Answer(body=json.dumps({"events": [event(line) for line in lines]}).encode()))
+    source(s3)
+    staging = planned(s3, groups=1)
+    hand(staging, 0)
+    hand(staging, 1)
+    reasons = why(staging, [0, 1], FUNCTION, region=REGION, logs=logs_client(http_api.url("")))
+    for reason in reasons:
+        assert "no attempt at the chunk began" in reason.text
+        assert "(its log has ConfigError, KeyError)" in reason.text
+        assert "4111" not in reason.text
+        assert reason.transient
+    assert len(http_api.requests) == 1, "the log of the group is read once"
+
+
+def event(message: str) -> dict[str, Any]:
+    return {"logStreamName": "s", "timestamp": 1, "message": message, "eventId": "1"}
+
+
+def test_a_time_out_of_a_request_that_had_begun_is_not_that_of_another(s3: S3, http_api: HttpApi) -> None:
+    begun, other = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
+    line = "2026-11-21T10:00:02.010Z {} Task timed out after 30.00 seconds"
+    staging = lost(s3, chunk=1)
+    hand(staging, 0)
+    for seen, word in (([begun], "no attempt"), ([begun, other], f"a time-out in request {other}")):
+        http_api.on(
+            "/", Answer(body=json.dumps({"events": [event(line.format(one)) for one in seen]}).encode())
+        )
+        (reason,) = why(staging, [0], FUNCTION, region=REGION, logs=logs_client(http_api.url("")))
+        assert word in reason.text
+
+
+def test_the_log_is_read_from_the_invocation_on(s3: S3, http_api: HttpApi) -> None:
+    http_api.on("/", Answer(body=b'{"events": []}'))
+    source(s3)
+    staging = planned(s3, groups=1)
+    hand(staging, 0)
+    why(staging, [0], FUNCTION, region=REGION, logs=logs_client(http_api.url("")))
+    (asked,) = [request.json() for request in http_api.requests]
+    invoked = next(iter(staging.list(staging.invoked_key(0, "run-1")))).last_modified
+    assert asked["startTime"] == int(invoked.timestamp() * 1000)
+    assert asked["logGroupName"] == "/aws/lambda/processor"
+    assert "logStreamNames" not in asked
+
+
+def test_a_durable_execution_that_failed_without_a_word_is_explained_by_the_log(
+    s3: S3, http_api: HttpApi
+) -> None:
+    events = [event("[ERROR] Runtime.ImportModuleError: Unable to import module"), event(report(OTHER))]
+    http_api.on("/", Answer(body=json.dumps({"events": events}).encode()))
+    source(s3)
+    staging = planned(s3, groups=1)
+    hand(staging, 0)
+    fail(staging, 0, "run-1", error="FunctionFailed", message="it ended with FAILED", transient=True)
+    (reason,) = why(staging, [0], FUNCTION, region=REGION, logs=logs_client(http_api.url("")))
+    assert f"Runtime.ImportModuleError in request {OTHER}, log " in reason.text
+    assert not reason.transient
+
+
+def test_what_the_caller_knows_already_is_kept(s3: S3, http_api: HttpApi) -> None:
+    """His record has the very request of the chunk."""
+    events = [event("[ERROR] KeyError: 'x'"), event(report(OTHER))]
+    http_api.on("/", Answer(body=json.dumps({"events": events}).encode()))
+    source(s3)
+    staging = planned(s3, groups=1)
+    hand(staging, 0)
+    fail(staging, 0, "run-1", error="FunctionFailed", message="failed with KeyError; request own")
+    (reason,) = why(staging, [0], FUNCTION, region=REGION, logs=logs_client(http_api.url("")))
+    assert reason.text == "chunk 0: FunctionFailed: failed with KeyError; request own"
+
+
+OTHER = "99999999-2222-3333-4444-555555555555"
+
+
+def report(request_id: str) -> str:
+    return f"REPORT RequestId: {request_id}\tDuration: 2.00 ms\t"
 
 
 # --- logs that say nothing ----------------------------------------------------------------------------------
@@ -283,7 +397,7 @@ def test_a_chunk_whose_function_never_began_says_so(s3: S3) -> None:
     for chunk in (2, 3):
         (reason,) = why(staging, [chunk], FUNCTION, region=REGION)
         assert reason.text.startswith(
-            f"chunk {chunk}: FunctionFailed: Lambda function 'processor' was invoked and never began"
+            f"chunk {chunk}: FunctionFailed: Lambda function 'processor' was invoked, and no attempt at"
         )
         assert reason.text.endswith(log_place(region=REGION, log_group="/aws/lambda/processor"))
         assert reason.transient

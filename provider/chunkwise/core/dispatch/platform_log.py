@@ -13,10 +13,12 @@ from typing import Final
 
 import msgspec
 
-_EXIT: Final = re.compile(r"Runtime exited with error: (exit status \d{1,3}|signal: [a-z ]{1,40})\s*")
-_TIMED_OUT: Final = re.compile(r"Task timed out after (\d+(?:\.\d+)?) seconds\s*")
-# what Lambda calls an error of its own: others are named by the function's code
-_TYPE: Final = re.compile(r"(?:Runtime|Sandbox|Function)\.[A-Za-z]{1,60}")
+#: how a process ended
+EXIT: Final = re.compile(r"Runtime exited with error: (exit status \d{1,3}|signal: [a-z ]{1,40})\s*")
+#: what Lambda says of a request whose time was over
+TIMED_OUT: Final = re.compile(r"Task timed out after (\d+(?:\.\d+)?) seconds\s*")
+#: what Lambda calls an error of its own: others are named by the function's code
+LAMBDAS_OWN: Final = re.compile(r"(?:Runtime|Sandbox|Function)\.[A-Za-z]{1,60}")
 _MEGABYTES: Final = re.compile(r"(\d+) MB")
 _KILLED: Final = "signal: killed"
 #: a kill of a function that had used less than this share of its memory is not due to that
@@ -74,13 +76,13 @@ def read(messages: Iterable[str], request_id: str) -> Said:
         if message.startswith(f"REPORT RequestId: {request_id}\t"):
             said = _report(said, message)
         elif message.startswith(f"RequestId: {request_id} Error: "):
-            found = _EXIT.fullmatch(message.removeprefix(f"RequestId: {request_id} Error: "))
+            found = EXIT.fullmatch(message.removeprefix(f"RequestId: {request_id} Error: "))
             said = said if found is None else replace(said, exit=found[1])
         elif message.startswith('{"'):
             said = _json(said, message, request_id)
         else:
             _, _, text = message.partition(f" {request_id} ")
-            found = _TIMED_OUT.fullmatch(text)
+            found = TIMED_OUT.fullmatch(text)
             said = said if found is None else replace(said, seconds=float(found[1]))
     return said
 
@@ -130,7 +132,7 @@ def _json(said: Said, message: str, request_id: str) -> Said:
 
 
 def _type(text: str | None) -> str | None:
-    return text.strip() if text and _TYPE.fullmatch(text.strip()) else None
+    return text.strip() if text and LAMBDAS_OWN.fullmatch(text.strip()) else None
 
 
 def _megabytes(text: str | None) -> int | None:

@@ -140,6 +140,7 @@ def test_an_export_is_copied_and_each_table_committed_with_an_event(
     assert lake.versions == [0]
 
 
+@pytest.mark.long
 def test_some_tables_of_another_day(run_dag: Run, s3: S3, export: dict[str, Any]) -> None:
     names = ["crm.public.orders", "shop.public.customers"]
     returned = relayouted(
@@ -155,6 +156,7 @@ def test_some_tables_of_another_day(run_dag: Run, s3: S3, export: dict[str, Any]
     ).returned("commit")["created"]
 
 
+@pytest.mark.long
 def test_without_a_target_the_folders_of_the_export_are_tables(
     run_dag: Run, s3: S3, export: dict[str, Any]
 ) -> None:
@@ -209,6 +211,7 @@ def test_commits_that_no_retry_can_mend_fail_at_once(
         RdsExportToDeltaOperator(**arguments).execute(context())
 
 
+@pytest.mark.long
 def test_a_copy_that_s3_does_not_make_is_made_by_the_retry(
     run_dag: Run, s3: S3, export: dict[str, Any], faults: Faults
 ) -> None:

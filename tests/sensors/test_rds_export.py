@@ -82,6 +82,7 @@ def test_it_waits_for_the_task_and_looks_at_files_only_then(
     assert dict(faults.seen) == {"ListObjectsV2": 1, "GetObject": 3}
 
 
+@pytest.mark.long
 @BOTH
 def test_a_success_that_comes_late_is_waited_for(run_dag: Run, s3: S3, rds: RdsApi, deferrable: bool) -> None:
     put_export(s3, shop(), leave_out=["public.orders/2/_SUCCESS"])
@@ -114,6 +115,7 @@ def test_an_unknown_task_fails_it_at_once(run_dag: Run, rds: RdsApi) -> None:
     assert rds.calls["DescribeExportTasks"] == 1
 
 
+@pytest.mark.long
 def test_files_that_do_not_come_fail_it(run_dag: Run, s3: S3, rds: RdsApi) -> None:
     put_export(s3, shop(), leave_out=["public.orders/2/_SUCCESS"])
     rds.add(s3.bucket, TaskEndTime=datetime.now(UTC) - timedelta(hours=1))
@@ -121,6 +123,7 @@ def test_files_that_do_not_come_fail_it(run_dag: Run, s3: S3, rds: RdsApi) -> No
     assert (ran.states["wait"], ran.tries["wait"]) == ("failed", 1)
 
 
+@pytest.mark.long
 def test_only_wanted_tables_are_waited_for(run_dag: Run, s3: S3, rds: RdsApi) -> None:
     put_export(s3, shop(), leave_out=["public.customers/1/_SUCCESS"])
     rds.add(s3.bucket)
@@ -128,12 +131,14 @@ def test_only_wanted_tables_are_waited_for(run_dag: Run, s3: S3, rds: RdsApi) ->
     assert [table["name"] for table in ran.returned("wait")["tables"]] == ["shop.public.orders"]
 
 
+@pytest.mark.long
 @BOTH
 def test_soft_fail_skips(run_dag: Run, s3: S3, rds: RdsApi, deferrable: bool) -> None:
     later(rds, s3, at=3, Status="FAILED")
     assert wait(run_dag, deferrable=deferrable, soft_fail=True).states == {"wait": "skipped"}
 
 
+@pytest.mark.long
 @BOTH
 def test_polls_that_fail_for_a_while_are_made_again(
     run_dag: Run, s3: S3, rds: RdsApi, deferrable: bool

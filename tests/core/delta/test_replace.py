@@ -105,7 +105,7 @@ def test_a_repetition_commits_nothing_and_reads_no_footer(lake: Lake) -> None:
     assert lake.s3.calls["GetObject"] <= 2  # the log, once for the ledger and once for the files
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(steps=st.lists(st.tuples(st.sampled_from(DAYS), st.sets(st.integers(0, 4))), min_size=1, max_size=5))
 def test_whatever_came_before_the_last_set_of_a_partition_is_there(
     s3: S3, steps: Sequence[tuple[str, set[int]]]
@@ -141,11 +141,13 @@ def test_what_a_compaction_wrote_is_replaced_like_any_other_file(lake: Lake) -> 
     assert contents(lake) == {DAYS[0]: [1, 2]}
 
 
-def test_appends_know_afterwards_what_was_replaced(lake: Lake) -> None:
+@pytest.mark.parametrize("checkpoints", [0, 1], ids=["log", "snapshot"])
+def test_appends_know_afterwards_what_was_replaced(lake: Lake, checkpoints: int) -> None:
     """An event of a file that is no longer in the partition comes late."""
     old, new = file(lake, "old", 1), file(lake, "new", 2)
     replace(lake, old)
-    replace(lake, new)
+    replace(lake, new, checkpoints=checkpoints)
+    assert lake.s3.has(lake.table.key("_chunkwise/ledger", f"{1:020d}.ledger")) is bool(checkpoints)
     assert kinds(lake.append(old, new)) == ["replay", "duplicate"]
     assert contents(lake) == {DAYS[0]: [2]}
 

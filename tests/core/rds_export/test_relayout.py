@@ -159,6 +159,7 @@ def test_two_files_never_get_one_name(s3: S3) -> None:
     assert copies(s3) == []
 
 
+@pytest.mark.long
 def test_large_files_are_copied_in_parts(s3: S3) -> None:
     table = exported(s3, tables=[shop()[0]])
     (key,) = [key for key in every(s3) if "/2/part-00002" in key]
@@ -269,6 +270,7 @@ def test_a_later_export_takes_the_place_of_an_earlier_one_and_back(s3: S3) -> No
     assert lake.versions == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_days_stand_beside_each_other(s3: S3) -> None:
     table = exported(s3)
     for day in (DAY, "2024-03-02"):
@@ -276,6 +278,7 @@ def test_days_stand_beside_each_other(s3: S3) -> None:
     assert len(Lake(s3, "lake/shop/public.orders").rows("id")) == 14
 
 
+@pytest.mark.long
 def test_a_partition_that_is_no_day_is_a_string(s3: S3) -> None:
     placed = relayout(s3.client, EXPORT, exported(s3), target(s3, column="week", value="2024/W09 a"))
     commit_table(s3.client, placed)
@@ -285,6 +288,7 @@ def test_a_partition_that_is_no_day_is_a_string(s3: S3) -> None:
     assert commit_table(s3.client, placed).committed is False
 
 
+@pytest.mark.long
 def test_a_table_without_rows_makes_none_and_empties_its_partition(s3: S3) -> None:
     empty = relayout(s3.client, EXPORT, exported(s3, "shop/public.empty"), target(s3))
     assert (empty.files, commit_table(s3.client, empty).version) == (0, None)
@@ -308,6 +312,7 @@ def test_in_place_each_folder_of_the_export_is_a_table_and_nothing_is_copied(s3:
     assert all("/_delta_log/" in key for key in set(s3.keys()) - set(before))
 
 
+@pytest.mark.long
 def test_what_a_compaction_adds_in_place_is_not_taken_for_the_export(s3: S3) -> None:
     table = exported(s3)
     placed = placed_in_place(EXPORT, table)

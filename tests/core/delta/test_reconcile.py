@@ -295,7 +295,28 @@ def test_what_others_commit_while_it_is_listed_is_no_difference(lake: Lake) -> N
     assert [row["id"] for row in lake.rows("id")][:4] == [0, 1, 2, 4]
 
 
-def _interrupted(lake: Lake, moment: str, act: Callable[[], None]) -> Any:
+def test_what_others_mend_after_it_was_listed_is_no_difference(lake: Lake) -> None:
+    """The listing is older than the log then: a file that came back, one that was overwritten once more."""
+    lake.append(*(lake.put(f"{name}.parquet", {"id": [at]}) for at, name in enumerate("ab")))
+    lake.delete("a.parquet")
+    lake.put("b.parquet", {"id": [10, 11]})
+
+    def mend() -> None:
+        lake.append(lake.put("a.parquet", {"id": [5, 6]}), lake.put("b.parquet", {"id": [7, 8, 9]}))
+
+    found = look(lake, client=_interrupted(lake, "after", mend))
+    assert (found.examples, found.in_order) == ([], 1)
+    assert look(lake).in_order == 2
+
+
+def test_what_others_remove_before_it_is_listed_is_not_missing(lake: Lake) -> None:
+    lake.append(*(lake.put(f"{name}.parquet", {"id": [1]}) for name in "ab"))
+    client = _interrupted(lake, "before", lambda: lake.append(lake.delete("a.parquet"), on_delete="remove"))
+    found = look(lake, client=client)
+    assert (found.examples, found.in_order, found.version) == ([], 1, 1)
+
+
+def _interrupted(lake: Lake, moment: str, act: Callable[[], Any]) -> Any:
     """A client that lets others act before or after the first page of the root."""
     client = s3_client(lake.s3.endpoint)
     left = [act]

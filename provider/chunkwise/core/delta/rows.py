@@ -173,6 +173,18 @@ class RowEncoder:
         self.rows += len(records)
         yield from pieces
 
+    def put_all(self, records: Sequence[bytes]) -> list[bytes]:
+        """Take rows, all of them or none; the bytes that are ready so far.
+
+        :raises RowInvalid: one does not fit.
+        """
+        try:
+            pieces = list(self._encoder.convert(records, 0))
+        except RowInvalid:
+            pieces = list(self._encoder.convert([self._without_nulls(one) for one in records], 0))
+        self.rows += len(records)
+        return pieces
+
     def _halves(
         self, records: Sequence[bytes], given: Sequence[bytes], first: int, bad: list[BadRow]
     ) -> Iterator[bytes]:
@@ -181,9 +193,7 @@ class RowEncoder:
             pieces = list(self._encoder.convert(records, first))
         except RowInvalid as error:
             if len(records) == 1:
-                why = str(error).replace(" of the chunk", "")
-                why = why.replace("the plan does not know", "the table does not have")
-                bad.append(BadRow(number=first, record=given[0], why=why))
+                bad.append(BadRow(number=first, record=given[0], why=told(error)))
                 return
             middle = len(records) // 2
             yield from self._halves(records[:middle], given[:middle], first, bad)
@@ -203,3 +213,10 @@ class RowEncoder:
     def finish(self) -> Iterator[bytes]:
         """The rest of the file; nothing if it has no rows."""
         yield from self._encoder.finish(None)  # type: ignore[arg-type]  # it asks it nothing
+
+
+def told(error: RowInvalid) -> str:
+    """Why a row does not fit a table."""
+    return (
+        str(error).replace(" of the chunk", "").replace("the plan does not know", "the table does not have")
+    )

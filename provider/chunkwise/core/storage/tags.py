@@ -65,8 +65,8 @@ def merge_tags(
             return "unchanged"
         if len(merged) > MAX_TAGS:
             raise TooManyTags(
-                f"{uri} has {len(found)} tags and would have {len(merged)}; S3 allows {MAX_TAGS}: remove some,"
-                " or give fewer"
+                f"{uri} has {len(found)} tags and would have {len(merged)}; S3 allows {MAX_TAGS}: remove"
+                " some, or give fewer"
             )
         # the version that was read: another one may have been written since
         pinned = place if "VersionId" not in answer else {**place, "VersionId": answer["VersionId"]}

@@ -7,6 +7,7 @@ from chunkwise.operators.delta.glue import DeltaToGlueOperator
 from chunkwise.operators.delta.jsonl_to_delta import S3JsonlToDeltaOperator
 from chunkwise.operators.delta.metadata import DeltaMetadataOperator
 from chunkwise.operators.delta.reconcile import ReconcileDeltaOperator
+from chunkwise.operators.delta.sqs_to_delta import SqsToDeltaOperator
 
 __all__ = [
     "DeltaMetadataOperator",
@@ -14,4 +15,5 @@ __all__ = [
     "ReconcileDeltaOperator",
     "S3JsonlToDeltaOperator",
     "S3ParquetToDeltaOperator",
+    "SqsToDeltaOperator",
 ]

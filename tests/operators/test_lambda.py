@@ -200,7 +200,7 @@ def test_killing_a_task_that_waits_cancels_its_group(s3: S3, service: LambdaServ
     operator = ProcessChunksOperator(
         task_id="process", staging_uri=staging.uri, group=1, compute="lambda", deferrable=False
     )
-    operator._waiting = 1
+    operator._waiting = 1, "run"
     threading.Thread(target=operator.on_kill).run()
     assert staging.cancelled(1)
     assert not staging.cancelled(0)

@@ -14,13 +14,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from chunkwise._aws import AwsBaseHook, S3Hook, async_client
 from chunkwise.core.dispatch.board import Board
-from chunkwise.core.dispatch.drive import AT_ONCE, GroupDriver, Watch, cancel_group
+from chunkwise.core.dispatch.drive import GroupDriver, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
+from chunkwise.core.dispatch.joint_watch import AT_ONCE, Watch
+from chunkwise.core.dispatch.limit import QUIET_SECONDS
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.watch import Patience, States
 
 #: what a function may need beyond its time-out until S3 shows its record
 _MARGIN_SECONDS: Final = 60.0
+#: polls in which a group that somebody drives is seen to move, or says that it waits
+_QUIET_POLLS: Final = 6
 
 
 class LambdaChunksTrigger(BaseTrigger):
@@ -29,10 +33,11 @@ class LambdaChunksTrigger(BaseTrigger):
     All groups of a dispatch that run in the same triggerer share one S3 client, one Lambda client and one
     listing per poll. The trigger may run twice, start again at any time, or be killed: what is handed over is
     marked on S3 first, and a chunk counts once. It yields one event: ``{"status": "done" | "failed" |
-    "refused" | "missing", "given_up": [chunks], "message": ..., "began": ...}``.
+    "refused" | "cancelled" | "missing", "given_up": [chunks], "message": ..., "began": ...}``.
 
     When its task is killed by a user, it marks the group as cancelled, so that late processors end, and stops
-    durable executions. A redeployed or killed triggerer cancels nothing.
+    durable executions. Whoever drives the group then, for a later try or because another triggerer has taken
+    it over, takes the mark back. A redeployed or killed triggerer cancels nothing.
 
     :param bucket: of the staging directory.
     :param prefix: of the staging directory.
@@ -148,6 +153,7 @@ class LambdaChunksTrigger(BaseTrigger):
                     shared.client,
                     self.group,
                     by=f"the task of group {self.group} was killed",
+                    run=self.run_name,
                     executions=self._driver.executions if self._driver else (),
                 )
 
@@ -206,7 +212,14 @@ class LambdaChunksTrigger(BaseTrigger):
 
         # formats are imported here, and some of them take a moment
         found = await asyncio.to_thread(board)
-        shared.watch = Watch(states, found, plan, self.chunks_in_flight, at_once=at_once)
+        shared.watch = Watch(
+            states,
+            found,
+            plan,
+            self.chunks_in_flight,
+            at_once=at_once,
+            quiet_seconds=max(QUIET_SECONDS, _QUIET_POLLS * self.poll_interval),
+        )
 
     def _connection(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
         return {

@@ -11,8 +11,9 @@ from aiobotocore.session import get_session
 
 from chunkwise.core.dispatch import drive
 from chunkwise.core.dispatch.board import Board
-from chunkwise.core.dispatch.drive import GroupDriver, Outcome, Watch, cancel_group
+from chunkwise.core.dispatch.drive import GroupDriver, Outcome, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
+from chunkwise.core.dispatch.joint_watch import Watch
 from chunkwise.core.dispatch.limit import set_limit
 from chunkwise.core.dispatch.model import Failed, Plan
 from chunkwise.core.dispatch.staging import Staging
@@ -369,7 +370,9 @@ def test_cancelling_ends_late_processors_and_stops_executions_and_a_new_run_goes
             await functions.wait_for(3)
             await found.watch.look(0)
             task.cancel()
-            await cancel_group(found.watch.states, functions, 1, by="a test", executions=driver.executions)
+            await cancel_group(
+                found.watch.states, functions, 1, by="a test", run="run", executions=driver.executions
+            )
 
     asyncio.run(cancelled())
     assert len(functions.stopped) == len(functions.invoked)

@@ -89,6 +89,7 @@ class Board:
         self._attempts: dict[int, dict[str, _Attempt]] = {}
         self._rows: dict[str, int] = {}
         self._done_keys: dict[str, int] = {}
+        self._seen: dict[int, datetime] = {}
         self._first: tuple[datetime, int] | None = None
         self._now = datetime.now(UTC)
         self._moved = self._now
@@ -102,11 +103,13 @@ class Board:
         states = ["pending"] * self._plan.chunks
         attempts: dict[int, dict[str, _Attempt]] = {}
         self._done_keys = {}
+        self._seen = {}
         self._moved = datetime.min.replace(tzinfo=UTC)
         for item in listed:
             state = parse_state(item.key)
             if state is None or state.chunk >= self._plan.chunks:
                 continue
+            self._seen[state.chunk] = max(item.last_modified, self._seen.get(state.chunk, item.last_modified))
             if state.kind != "invoked":
                 self._moved = max(self._moved, item.last_modified)
             if state.kind == "done":
@@ -158,6 +161,26 @@ class Board:
     def state(self, chunk: int) -> str:
         """Of one chunk, see :meth:`chunks`."""
         return self._states[chunk]
+
+    @property
+    def now(self) -> datetime:
+        """S3's time, of the last listing."""
+        return self._now
+
+    def seen(self, chunk: int) -> datetime | None:
+        """When the latest record of a chunk was written; ``None``: there is none."""
+        return self._seen.get(chunk)
+
+    def holds_a_place(self, chunk: int) -> bool:
+        """Whether a chunk counts as in flight for the other groups.
+
+        A function that never begins must not keep them waiting for as long as they move themselves: for them
+        an invocation counts no longer than the queue time after its mark.
+        """
+        state, seen = self._states[chunk], self._seen.get(chunk)
+        if state != "invoked" or seen is None:
+            return state == "running"
+        return self._now - seen < self._deadlines["invoked"]
 
     def chunks(self, state: str) -> list[int]:
         """Numbers of the chunks in a state: one of those of :class:`Counts`, or ``"invoked"``, which counts

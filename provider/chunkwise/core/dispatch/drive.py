@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from chunkwise.core.dispatch.board import Board
+from chunkwise.core.dispatch.cancel import marks
 from chunkwise.core.dispatch.functions import (
     Function,
     Invocation,
@@ -21,17 +21,15 @@ from chunkwise.core.dispatch.functions import (
     refused,
     request,
 )
-from chunkwise.core.dispatch.limit import share
-from chunkwise.core.dispatch.model import Cancelled, Failed, Invoked, Limit, Plan
+from chunkwise.core.dispatch.joint_watch import Watch, waiting_key
+from chunkwise.core.dispatch.model import Cancelled, Failed, Invoked
 from chunkwise.core.dispatch.rounds import Decision, Rounds
-from chunkwise.core.dispatch.watch import OF_ONE, Patience, States, gates
-from chunkwise.core.errors import FunctionFailed, InvokeFailed
+from chunkwise.core.dispatch.watch import Patience, States, gates
+from chunkwise.core.errors import DispatchCancelled, FunctionFailed, InvokeFailed
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of
 
 log = logging.getLogger(__name__)
 
-#: invocations under way at once, of one dispatch
-AT_ONCE: Final = OF_ONE
 #: an attempt that has not begun for so long is invoked again, by the same name
 AGAIN_SECONDS: Final = 60.0
 #: tries of one invocation that Lambda does not take, and the bounds of the waits between them in seconds
@@ -42,77 +40,19 @@ _LONGEST_WAIT: Final = 30.0
 _ASKED: Final = 10
 
 
-class Watch:
-    """What the drivers of one dispatch share: one listing per poll, one board, the limit.
-
-    :param states: of the dispatch.
-    :param board: that is kept up to date.
-    :param limit: chunks in flight, unless the dispatch's own limit is set.
-    :param at_once: invocations under way at once.
-    """
-
-    def __init__(
-        self, states: States, board: Board, plan: Plan, limit: int, *, at_once: int = AT_ONCE
-    ) -> None:
-        self.states = states
-        self.board = board
-        self.plan = plan
-        self.invoking = asyncio.Semaphore(at_once)
-        self._own_limit = limit
-        self._limit: tuple[str, int] | None = None
-        self._looked: float | None = None
-        self._lock = asyncio.Lock()
-
-    @property
-    def limit(self) -> int:
-        """Chunks of the dispatch that may be in flight."""
-        return self._own_limit if self._limit is None else self._limit[1]
-
-    async def look(self, max_age: float) -> None:
-        """Look at the states, unless somebody did so less than ``max_age`` seconds ago."""
-        loop = asyncio.get_running_loop()
-        asked = loop.time()  # whoever waits for a listing that takes long must not begin the next one
-        async with self._lock:
-            if self._looked is not None and asked - self._looked < max_age:
-                return
-            began = loop.time()
-            listed = await self.states.look(self.board, rows=False)
-            found = next((item for item in listed if item.key == self.states.staging.limit_key), None)
-            if found is None:
-                self._limit = None
-            elif self._limit is None or self._limit[0] != found.etag:
-                limit = await self.states.get(found.key, Limit)
-                if limit is not None:
-                    self._limit = found.etag, limit.chunks_in_flight
-                    log.info("%s: %d chunks in flight from now on", self.states.staging.uri, self.limit)
-            self._looked = began
-
-    def needs(self, group: int, own: int) -> dict[int, int]:
-        """Chunks of each group that are in flight or may come to be, as every driver counts them.
-
-        :param group: the one that asks.
-        :param own: what it needs.
-        """
-        needs: dict[int, int] = {}
-        for chunk in range(self.plan.chunks):
-            if self.board.state(chunk) not in ("done", "doubtful"):
-                of = chunk % self.plan.groups
-                needs[of] = needs.get(of, 0) + 1
-        return {**needs, group: max(own, needs.get(group, 0))}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How a group ended.
 
     :param status: ``"done"``: every chunk has reported; ``"failed"``: some failed or are lost for good;
-        ``"refused"``: the function cannot be invoked.
+        ``"refused"``: the function cannot be invoked; ``"cancelled"``: somebody cancelled the dispatch, or
+        this group of it.
     :param given_up: the chunks that failed or are lost.
-    :param message: of a refusal.
+    :param message: of a refusal or a cancel.
     :param transient: whether a refusal may pass.
     """
 
-    status: Literal["done", "failed", "refused"]
+    status: Literal["done", "failed", "refused", "cancelled"]
     given_up: tuple[int, ...] = ()
     message: str = ""
     transient: bool = False
@@ -124,6 +64,10 @@ class GroupDriver:
     It may be ended at any time, run twice, or start again: what has been handed over is marked on S3 before
     it is invoked, by ``If-None-Match``, and an attempt that is delivered twice runs once. Asynchronous
     invocations are delivered at least once; a chunk counts once, by its done record.
+
+    A dispatch, or a group, that somebody cancels ends it at the next poll. The mark of a run whose task was
+    killed does not: who drives the group is at work for a task that lives, and takes the mark back. What
+    ended for it is handed over again, and is no attempt.
 
     :param watch: shared with the other groups of the dispatch.
     :param client: aiobotocore Lambda client without retries of its own.
@@ -155,7 +99,8 @@ class GroupDriver:
         self._client = client
         self._function = function
         self._invocation = invocation
-        self._group = group
+        self.group = group
+        self.held = 0
         self._poll = poll_seconds
         self._made = self._now
         self._patience = patience
@@ -170,9 +115,12 @@ class GroupDriver:
         )
         self._executions: dict[tuple[int, str], str] = {}
         self._answers: set[asyncio.Task[None]] = set()
+        self._waits: str | None = None
+        self._saw_a_cancel = False
 
     async def run(self) -> Outcome:
         """Until every chunk of the group has reported or is given up."""
+        self._watch.drivers.append(self)
         try:
             while True:
                 outcome = await self._round()
@@ -180,6 +128,7 @@ class GroupDriver:
                     return outcome
                 await asyncio.sleep(self._poll)
         finally:
+            self._watch.drivers.remove(self)
             for task in self._answers:
                 task.cancel()
 
@@ -199,7 +148,12 @@ class GroupDriver:
             while decision.unknown:
                 await _all(self._learn(chunk, attempt) for chunk, attempt in decision.unknown)
                 decision = self._rounds.decide(self._watch.board, self._now)
+            self.held = decision.in_flight
+            cancelled = None if decision.finished else await self._cancelled()
+            if cancelled is not None:
+                return cancelled
             if decision.finished:
+                await self._no_longer_waits()
                 given_up = tuple(decision.given_up)
                 return Outcome(status="failed" if given_up else "done", given_up=given_up)
             await self._look_after_executions()
@@ -219,25 +173,69 @@ class GroupDriver:
     async def _learn(self, chunk: int, attempt: str) -> None:
         key = self._watch.states.staging.failed_key(chunk, attempt)
         found = await self._watch.states.get(key, Failed)
-        self._rounds.learned(chunk, attempt, passes=found is None or found.transient)
+        cancelled = found is not None and found.error == DispatchCancelled.__name__
+        self._saw_a_cancel |= cancelled
+        passes = found is None or found.transient or cancelled
+        self._rounds.learned(chunk, attempt, passes=passes, counts=not cancelled)
         if found is not None:
             log.warning("chunk %d: attempt %s failed: %s: %s", chunk, attempt, found.error, found.message)
 
+    async def _cancelled(self) -> Outcome | None:
+        """The end, if there is a mark that is meant for this driver; one that is not is taken back."""
+        signals = [signal for signal in self._watch.signals if signal.group in (None, self.group)]
+        if not signals and not self._saw_a_cancel:
+            return None
+        states, staging = self._watch.states, self._watch.states.staging
+        for group, what in ((None, "the dispatch"), (self.group, f"group {self.group} of the dispatch")):
+            mark = await states.get(staging.cancelled_key(group), Cancelled)
+            # without a signal it is of a run, whose end came between the two
+            meant = group is None or any(signal[1:] == (group, None) for signal in signals)
+            if mark is not None and meant:
+                message = (
+                    f"{what} in {staging.uri} was cancelled by {mark.by!r}: run its task again, or resume the"
+                    " dispatch, to go on"
+                )
+                return Outcome(status="cancelled", message=message)
+        own = [signal.key for signal in signals if signal.group == self.group]
+        if mark is not None:
+            log.warning(
+                "%s: the mark that %s is taken back, for a task of group %d is at work",
+                staging.uri,
+                mark.by,
+                self.group,
+            )
+            await states.delete(staging.cancelled_key(self.group))
+            self._rounds.invoke_again()
+        for key in own:
+            await states.delete(key)
+        self._saw_a_cancel = False
+        return None
+
     async def _hand_over(self, decision: Decision) -> None:
-        needs = self._watch.needs(self._group, decision.in_flight + len(decision.due))
-        free = max(0, share(needs, self._watch.limit, self._group) - decision.in_flight)
+        free = self._watch.places(self, decision.in_flight + len(decision.due))
         wanted = [(chunk, attempt, True) for chunk, attempt in decision.again]
         wanted += [(chunk, attempt, False) for chunk, attempt in decision.due[:free]]
+        self.held += len(decision.due[:free])
+        if decision.due and not free and self._watch.is_unnoticed(self.group):
+            self._waits = self._waits or waiting_key(self._watch.states, *decision.due[0])
+            await self._watch.states.touch(self._waits)
+        elif free:
+            await self._no_longer_waits()
         if wanted:
             await _all(self._one(chunk, attempt, marked=marked) for chunk, attempt, marked in wanted)
             board = self._watch.board
             log.info(
                 "group %d: %d attempts handed to %s; %s",
-                self._group,
+                self.group,
                 len(wanted),
                 self._function.name,
                 board.line(),
             )
+
+    async def _no_longer_waits(self) -> None:
+        if self._waits is not None:
+            await self._watch.states.delete(self._waits)
+            self._waits = None
 
     async def _one(self, chunk: int, attempt: str, *, marked: bool) -> None:
         states = self._watch.states
@@ -363,16 +361,17 @@ class GroupDriver:
 
 
 async def cancel_group(
-    states: States, client: Any, group: int, *, by: str, executions: Iterable[str] = ()
+    states: States, client: Any, group: int, *, by: str, run: str, executions: Iterable[str] = ()
 ) -> None:
-    """Tell the processors of a group to end, and stop what can be stopped.
+    """Tell the processors of a group that a run has ended, and stop what can be stopped.
 
     :param client: aiobotocore Lambda client.
     :param by: who did it, for whoever finds the mark.
+    :param run: name of the run, see :func:`~chunkwise.core.dispatch.cancel.cancel`.
     :param executions: ARNs of durable executions.
     """
-    mark = Cancelled(by=by, cancelled_at=_now(), group=group)
-    await states.put_new(states.staging.cancelled_key(group), mark)
+    for key, mark in marks(states.staging, by=by, group=group, run=run):
+        await states.put_new(key, mark)
     for arn in executions:
         try:
             await client.stop_durable_execution(DurableExecutionArn=arn)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from chunkwise.core.dispatch.model import Limit
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ConfigError, ObjectExists
+
+#: a group that nobody has seen to move for so long leaves its share to the others
+QUIET_SECONDS: Final = 30.0
 
 
 def set_limit(staging: Staging, chunks_in_flight: int) -> None:
@@ -49,3 +54,54 @@ def share(needs: Mapping[int, int], limit: int, group: int) -> int:
         left -= part
         others -= 1
     return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demand:
+    """What a listing shows of one group.
+
+    :param need: chunks that have not reported.
+    :param in_flight: chunks that are invoked or running.
+    :param seen: when its latest record was written, in seconds on the store's clock; ``None``: it has none.
+    """
+
+    need: int
+    in_flight: int
+    seen: float | None
+
+
+def at_work(demands: Mapping[int, Demand], now: float, quiet_seconds: float) -> set[int]:
+    """The groups that somebody drives, as far as a listing shows it: what nobody drives must hold no share.
+
+    :param now: on the clock of :attr:`Demand.seen`.
+    """
+    return {
+        group
+        for group, found in demands.items()
+        if found.in_flight or (found.seen is not None and now - found.seen < quiet_seconds)
+    }
+
+
+def places(
+    demands: Mapping[int, Demand],
+    counted: Collection[int],
+    limit: int,
+    group: int,
+    *,
+    need: int,
+    in_flight: int,
+) -> int:
+    """How many chunks more a group may hand over.
+
+    It keeps to its share among the groups that are at work, and to what these leave at the moment: a group
+    that held more before this one came gives it back as its chunks end.
+
+    :param counted: groups that are at work.
+    :param group: that asks; it counts in any case.
+    :param need: chunks of it that are in flight or should be.
+    :param in_flight: those that are.
+    """
+    needs = {number: found.need for number, found in demands.items() if found.need and number in counted}
+    needs[group] = max(need, needs.get(group, 0))
+    held = in_flight + sum(found.in_flight for number, found in demands.items() if number != group)
+    return max(0, min(share(needs, limit, group) - in_flight, limit - held))

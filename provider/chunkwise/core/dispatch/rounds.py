@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,6 +74,7 @@ class Rounds:
         self._again = again_seconds
         self._handed: dict[int, _Handed] = {}
         self._passes: dict[tuple[int, str], bool] = {}
+        self._uncounted: set[tuple[int, str]] = set()
 
     def decide(self, board: Board, now: float = 0.0) -> Decision:
         """By the latest listing.
@@ -102,7 +104,7 @@ class Rounds:
                     decision.unknown.append((chunk, latest))
                 else:
                     decision.given_up.append(chunk)
-            elif len(own) >= self._most:
+            elif sum((chunk, attempt) not in self._uncounted for attempt in own) >= self._most:
                 decision.given_up.append(chunk)
             else:
                 number = 1 + max((int(attempt.rsplit("-", 1)[1]) for attempt in own), default=0)
@@ -124,9 +126,19 @@ class Rounds:
         """The function could not be invoked, and the mark is removed."""
         self._handed.pop(chunk, None)
 
-    def learned(self, chunk: int, attempt: str, *, passes: bool) -> None:
-        """Whether another attempt may succeed where this one failed."""
+    def learned(self, chunk: int, attempt: str, *, passes: bool, counts: bool = True) -> None:
+        """Whether another attempt may succeed where this one failed.
+
+        :param counts: as one of the attempts that a chunk may have.
+        """
         self._passes[chunk, attempt] = passes
+        if not counts:
+            self._uncounted.add((chunk, attempt))
+
+    def invoke_again(self) -> None:
+        """Whatever has not begun may never do so: all of it is due again, under the same name."""
+        for chunk, handed in self._handed.items():
+            self._handed[chunk] = handed._replace(at=-math.inf)
 
     def _is_due_again(self, handed: _Handed | None, latest: str, state: str, now: float) -> bool:
         if handed is None or handed.attempt != latest:

@@ -144,6 +144,13 @@ class States:
                 raise
         return True
 
+    async def touch(self, key: str) -> None:
+        """Write an empty object, of which only the time counts."""
+        async with self._in_flight, gates().requests:
+            await self._client.put_object(
+                Bucket=self.staging.bucket, Key=key, Body=b"", **self._arguments.of("PutObject")
+            )
+
     async def delete(self, key: str) -> None:
         """Delete; what is not there is fine."""
         async with self._in_flight, gates().requests:

@@ -17,7 +17,7 @@ from chunkwise.core.dispatch.cancel import go_on
 from chunkwise.core.dispatch.functions import Function, Invocation, describe, own_retries
 from chunkwise.core.dispatch.process import GroupReceipt
 from chunkwise.core.dispatch.staging import Staging, parse_state
-from chunkwise.core.errors import ChunkFailed, ConfigError, InvokeFailed
+from chunkwise.core.errors import ChunkFailed, ConfigError, DispatchCancelled, InvokeFailed
 from chunkwise.edge import aws_client
 from chunkwise.triggers.lambda_chunks import LambdaChunksTrigger
 
@@ -34,7 +34,7 @@ def prepare(
     group: int,
     run: str,
     *,
-    function_name: str | None,
+    function_name: str,
     qualifier: str | None,
     invocation: Invocation | None,
     aws: Mapping[str, Any],
@@ -47,8 +47,6 @@ def prepare(
     :raises ConfigError: no function is named, or it cannot be invoked as asked.
     :raises InvokeFailed: there is no such function.
     """
-    if not function_name:
-        raise ConfigError("compute='lambda' needs function_name: the function that runs the processor")
     client = aws_client("lambda", aws)
     function = describe(client, function_name, qualifier or None)
     retries = own_retries(client, function_name, qualifier or None)
@@ -114,11 +112,14 @@ def finish(
     """The counts of a group, or the error that it ended with.
 
     :raises ChunkFailed: chunks failed, or are lost; names the first ones and why.
+    :raises DispatchCancelled: somebody cancelled the dispatch, or the group.
     :raises InvokeFailed: the function cannot be invoked.
     """
     status = event.get("status")
     if status == "refused":
         raise InvokeFailed(str(event.get("message")), transient=bool(event.get("transient")))
+    if status == "cancelled":
+        raise DispatchCancelled(str(event.get("message")))
     plan = staging.load()
     if status == "failed":
         given_up = list(event.get("given_up", ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -54,8 +55,10 @@ class ProcessChunksOperator(StagedOperator):
     the function's time-out and a minute is invoked again as a new attempt, up to ``attempts``; a late zombie
     loses. What has been handed over is marked on S3 before it is invoked, so that a triggerer or worker that
     dies, or a cleared task, loses nothing and does nothing twice to a visible effect. ``chunkwise limit``
-    changes ``chunks_in_flight`` of a dispatch while it runs. Killing the task cancels its group: processors
-    that see the mark end. Functions should have no retries of their own (``MaximumRetryAttempts`` 0).
+    changes ``chunks_in_flight`` of a dispatch while it runs. A group whose task is not at work holds no part
+    of it, which the others know after half a minute. Killing the task cancels its group: processors that see
+    the mark end, unless another try of the task is at work and takes the mark back. Who cancels the dispatch
+    itself ends the task, too. Functions should have no retries of their own (``MaximumRetryAttempts`` 0).
     A deferred task costs some 0.6 CPU-seconds of a worker: plan a few groups, 8 say, rather than 64. Airflow
     3.3 may fail a task whose trigger fires very soon: give it ``retries``, which go on where it was.
 
@@ -124,7 +127,7 @@ class ProcessChunksOperator(StagedOperator):
         self.poll_interval = poll_interval
         self.deferrable = deferrable
         self._killed = False
-        self._waiting: int | None = None
+        self._waiting: tuple[int, str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process what the group lacks, and return its counts.
@@ -133,7 +136,7 @@ class ProcessChunksOperator(StagedOperator):
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         with permanent_fails_at_once(self.secret_conn_ids):
-            check_choices(self, compute=Compute)
+            self._check()
             staging = self.staging()
             plan = staging.load()
             group = _group_of(self.group, plan)
@@ -154,14 +157,37 @@ class ProcessChunksOperator(StagedOperator):
             )
         return self._counts(receipt)
 
+    def _check(self) -> None:
+        """Refuse what cannot be meant. Here and not before: a mapped task is only made where it runs.
+
+        :raises ConfigError: names the argument.
+        """
+        check_choices(self, compute=Compute)
+        if self.invocation is not None:
+            check_choices(self, invocation=Invocation)
+        if self.compute == "lambda" and not self.function_name:
+            raise ConfigError(
+                "function_name is missing: compute='lambda' needs the function that runs the processor"
+            )
+        for name in ("chunks_in_flight", "attempts"):
+            value = getattr(self, name)
+            default = value is None and name == "chunks_in_flight"
+            if not default and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{name} is {value!r}: it must be a whole number from 1 up")
+        for name in ("queue_seconds", "poll_interval"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value!r}: it must be a number of seconds above 0")
+
     def _in_functions(
         self, context: Context, staging: Staging, group: int, began: float | None = None
     ) -> dict[str, Any]:
+        run = functions.run_name(context)
         trigger = functions.prepare(
             staging,
             group,
-            functions.run_name(context),
-            function_name=self.function_name,
+            run,
+            function_name=str(self.function_name),
             qualifier=self.qualifier,
             invocation=self.invocation,
             aws=self._hook_parameters,
@@ -177,7 +203,7 @@ class ProcessChunksOperator(StagedOperator):
                 method_name="execute_complete",
                 timeout=self.execution_timeout,
             )
-        self._waiting = group
+        self._waiting = group, run
         event = functions.drive_here(trigger)
         return self.execute_complete(context, event)
 
@@ -221,7 +247,8 @@ class ProcessChunksOperator(StagedOperator):
         """End after the batch that is worked on; its open upload is aborted. Functions are told to end."""
         self._killed = True
         if self._waiting is not None:
-            cancel(self.staging(), by=f"the task of group {self._waiting} was killed", group=self._waiting)
+            group, run = self._waiting
+            cancel(self.staging(), by=f"the task of group {group} was killed", group=group, run=run)
 
 
 class _GroupLog:

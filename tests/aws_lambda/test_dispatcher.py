@@ -10,7 +10,7 @@ import pytest
 from chunkwise.aws_lambda import dispatcher, processor
 from chunkwise.core.dispatch.spec import LastMerge
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.errors import ConfigError, DispatchDiffers, DispatchError, MappingError
+from chunkwise.core.errors import ConfigError, DispatchDiffers, DispatchError, MappingError, SourceNotFound
 from tests.support.dispatch import CHUNK, source
 from tests.support.files import MAPPING, as_jsonl, people
 from tests.support.lambda_runtime import Context, durable_event, s3_event
@@ -168,9 +168,7 @@ def test_a_second_event_makes_up_for_a_merge_that_was_killed(s3: StrictS3, monke
 # --- what it leaves alone -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "key", ["in/mapping.json", "in/a.csv.dispatch/plan.json", "in/", "out/in/people.jsonl"]
-)
+@pytest.mark.parametrize("key", ["in/mapping.json", "in/a.csv.dispatch/plan.json", "in/"])
 def test_what_is_no_file_starts_nothing(s3: StrictS3, key):
     s3.put(key, b"{}")
     assert arrive(s3, key)["state"] == "ignored"
@@ -197,11 +195,88 @@ def test_without_a_rule_for_outputs_nothing_is_planned(s3: StrictS3, monkeypatch
         arrive(s3)
 
 
-@pytest.mark.parametrize("event", [{}, [], None, {"source": 7}, {"password": "hunter2"}])
+@pytest.mark.parametrize(
+    "uri", ["s3://{bucket}/in/{{name}}", "s3://{bucket}/in/", "s3://{bucket}/in/{{stem}}.o"]
+)
+@pytest.mark.parametrize("by_hand", [False, True], ids=["event", "by hand"])
+def test_a_file_that_arrives_where_outputs_go_is_refused_not_left_alone(
+    s3: StrictS3, monkeypatch: pytest.MonkeyPatch, uri: str, by_hand: bool
+):
+    monkeypatch.setenv("CHUNKWISE_OUTPUT_URI", uri.format(bucket=s3.bucket))
+    source(s3, rows=100)
+    event = {"source": f"s3://{s3.bucket}/{KEY}"} if by_hand else s3_event(s3.bucket, KEY)
+    with pytest.raises(ConfigError, match=r"lies where CHUNKWISE_OUTPUT_URI puts outputs .* and is none"):
+        dispatcher.handler(event, Context())
+    assert s3.keys() == [KEY]
+
+
+def test_outputs_and_what_was_put_aside_start_nothing(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
+    config = {"chunk_bytes": CHUNK, "threshold_bytes": 0, "rejects": {"max_records": 9}}
+    monkeypatch.setenv("CHUNKWISE_CONFIG", json.dumps(config))
+    monkeypatch.setenv("CHUNKWISE_OUTPUT_URI", f"s3://{s3.bucket}/out/{{name}}")
+    s3.put(KEY, as_jsonl(people(100)) + b"no row\n")
+    arrive(s3)
+    process_all(s3)
+    made = [key for key in s3.keys() if key != KEY]  # noqa: SIM118 - a method of its own
+    assert made == ["out/people.jsonl", "out/people.jsonl.rejected.jsonl.gz"]
+    assert [arrive(s3, key)["state"] for key in made] == ["ignored", "ignored"]
+
+
+EVENT_BRIDGE = {"detail-type": "Object Created", "source": "aws.s3"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        [],
+        None,
+        "hunter2",
+        {"source": 7},
+        {"source": ""},
+        {"source": "hunter2"},
+        {"source": "s3://"},
+        {"source": "s3://b"},
+        {"source": "s3://b/"},
+        {"password": "hunter2"},
+        {"hunter2": 1},
+        {**EVENT_BRIDGE, "detail": {}},
+        {"source": "aws.ec2", "detail-type": "hunter2", "detail": {}},
+    ],
+)
 def test_other_events_are_refused_without_quoting_them(s3: StrictS3, event):
+    """Neither values nor names of fields, which may be data, too."""
     with pytest.raises(ConfigError, match="S3 ObjectCreated event") as caught:
         dispatcher.handler(event, Context())
     assert "hunter2" not in str(caught.value)
+    assert "s3_key" not in str(caught.value)
+
+
+def test_events_come_in_envelopes(s3: StrictS3):
+    source(s3, rows=100)
+    plain = s3_event(s3.bucket, KEY)
+    detail = {"bucket": {"name": s3.bucket}, "object": {"key": KEY}, "reason": "PutObject"}
+    events = [
+        {**EVENT_BRIDGE, "detail": detail},
+        {"Records": [{"eventSource": "aws:sqs", "body": json.dumps(plain)}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": json.dumps(plain)}}]},
+    ]
+    answers = [dispatcher.handler(event, Context()) for event in events]
+    assert [answer["files"][0]["state"] for answer in answers] == ["planned", "resumed", "resumed"]
+    assert [answer["rejected"] for answer in answers] == [0, 0, 0]
+
+
+def test_records_of_removed_objects_are_rejected(s3: StrictS3):
+    event = s3_event(s3.bucket, KEY)
+    event["Records"][0]["eventName"] = "ObjectRemoved:Delete"
+    assert dispatcher.handler(event, Context()) == {"files": [], "rejected": 1}
+
+
+@pytest.mark.parametrize("place", ["{bucket}/in/typo.jsonl", "no-bucket-of-this-name/in/people.jsonl"])
+def test_a_file_that_was_named_by_hand_and_is_not_there_is_an_error(s3: StrictS3, place: str):
+    uri = f"s3://{place.format(bucket=s3.bucket)}"
+    with pytest.raises(SourceNotFound, match=r"there is no object s3://.*: correct the event's source"):
+        dispatcher.handler({"source": uri}, Context())
 
 
 def test_one_file_that_cannot_be_planned_does_not_keep_back_the_others(s3: StrictS3):

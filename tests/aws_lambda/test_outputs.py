@@ -33,7 +33,23 @@ def test_an_output_goes_where_its_rule_says(uri, key, output):
 
 @pytest.mark.parametrize(
     "uri",
-    [None, "", "out/p", "https://out/p", "s3://", "s3:///p", "s3://out/{date}", "s3://out/{", "s3://out/{}"],
+    [
+        None,
+        "",
+        "out/p",
+        "https://out/p",
+        "s3://",
+        "s3:///p",
+        "s3://out/{date}",
+        "s3://out/{",
+        "s3://out/{}",
+        "s3://out/{key!x}",
+        "s3://out/{key!r}",
+        "s3://out/{key:d}",
+        "s3://out/{key:>9}",
+        "s3://out/{key.upper}",
+        "s3://out/{key[0]}",
+    ],
 )
 def test_a_rule_that_is_none_is_refused(uri):
     with pytest.raises(ConfigError, match="CHUNKWISE_OUTPUT_URI"):

@@ -78,6 +78,17 @@ def test_all_chunks_by_events_of_their_manifests_are_the_whole_file(s3: StrictS3
     assert s3.get("out/in/people.jsonl") == data
 
 
+def test_events_of_manifests_come_in_envelopes(s3: StrictS3):
+    source(s3, rows=100)
+    staging = planned(s3)
+    queued = {"eventSource": "aws:sqs", "body": json.dumps(s3_event(s3.bucket, staging.manifest_key(0)))}
+    detail = {"bucket": {"name": s3.bucket}, "object": {"key": staging.manifest_key(1)}}
+    bridged = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+    for event in ({"Records": [queued]}, bridged):
+        assert [one["state"] for one in handler(event, Context())["chunks"]] == ["done"]
+    assert set(staging.done((0, 1))) == {0, 1}
+
+
 def test_a_key_with_blanks_and_signs_is_found_by_its_event(s3: StrictS3):
     key = "in/a+b ü &100%/people.jsonl"
     source(s3, key)
@@ -204,6 +215,9 @@ def test_a_batch_does_what_can_be_done_and_names_what_failed(s3: StrictS3):
         {"manifests": []},
         {"manifests": [7]},
         {"password": "hunter2"},
+        {"hunter2": 1},
+        "hunter2",
+        {"manifest": "s3://b/x.dispatch/manifests/chunk_\u0660\u0660\u0660\u0660.manifest.json"},
     ],
 )
 def test_an_event_that_names_no_manifest_is_refused_without_quoting_it(s3: StrictS3, event):

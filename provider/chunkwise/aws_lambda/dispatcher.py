@@ -1,9 +1,9 @@
 """The dispatcher: a file lands on S3, and is planned; processors do the rest, and the last one merges.
 
-The event is the S3 ObjectCreated event of files, or ``{"source": "s3://bucket/key"}`` for a file that is
-there already. Where it goes, who protects it and how it is cut say the environment variables and the nearest
-``mapping.json``; the plan holds a snapshot of both, so that nothing that changes later changes a job that
-runs.
+The event is the S3 ObjectCreated event of files, directly or by way of EventBridge, SQS or SNS, or
+``{"source": "s3://bucket/key"}`` for a file that is there already. Where it goes, who protects it and how it
+is cut say the environment variables and the nearest ``mapping.json``; the plan holds a snapshot of both, so
+that nothing that changes later changes a job that runs.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from typing import Any, Final
 
 import msgspec
 
-from chunkwise.aws_lambda import clients, environment, logs
+from chunkwise.aws_lambda import arrived, clients, environment, logs
 from chunkwise.aws_lambda.durable import durable
 from chunkwise.aws_lambda.invoking import invoke_all
-from chunkwise.aws_lambda.outputs import Outputs, left_alone
+from chunkwise.aws_lambda.outputs import OUTPUT, Outputs, left_alone
 from chunkwise.aws_lambda.secrets import Secrets
 from chunkwise.core.dispatch.last import merge_if_last
 from chunkwise.core.dispatch.merge import SOURCE_ETAG
-from chunkwise.core.dispatch.places import source_of
 from chunkwise.core.dispatch.plan import plan_dispatch
+from chunkwise.core.dispatch.rejected import REJECTED_SUFFIX
 from chunkwise.core.dispatch.settings import AUTO, config_of, mapping_of
 from chunkwise.core.dispatch.spec import Config, LastMerge, Source, Target
 from chunkwise.core.dispatch.staging import Staging, parse_state
-from chunkwise.core.errors import ChunkwiseError, ConfigError, DispatchError, ReadFailed, SourceChanged
-from chunkwise.core.events import s3_records
-from chunkwise.core.events.s3_records import ObjectCreated
+from chunkwise.core.errors import ChunkwiseError, ConfigError, DispatchError, ReadFailed, SourceNotFound
+from chunkwise.core.events.model import ObjectCreated
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason, status_of
 from chunkwise.core.storage.source import ObjectRef, pin
 
@@ -37,6 +36,9 @@ log = logging.getLogger(__name__)
 
 #: MAX_PARALLEL_PROTECT_CALLS of S3 Protector
 _PARALLEL: Final = 1_000
+_SCHEME: Final = "s3://"
+#: in the place of the name of an event
+_BY_HAND: Final = "by hand"
 #: failures that one message tells
 _TOLD: Final = 5
 
@@ -54,7 +56,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     :return: ``{"files": [{"source", "state", "dispatch", "target", "chunks"}, ...], "rejected": n}``, where
         the state is ``"planned"``, ``"resumed"``, ``"ignored"``, ``"superseded"``, ``"published"`` or
         ``"gone"``.
-    :raises ChunkwiseError: a file cannot be planned; the others are nevertheless.
+    :raises ChunkwiseError: a file cannot be planned; the others are nevertheless. A file that was named by
+        hand is there; and what lies where outputs go is one.
     """
     settings = environment.settings()
     logs.set_up(settings.log_level)
@@ -100,6 +103,12 @@ class Planner:
         :raises ChunkwiseError: see there.
         """
         why = left_alone(created, self._outputs)
+        if why == OUTPUT and not self._is_output(created):
+            raise ConfigError(
+                f"{created.uri} lies where CHUNKWISE_OUTPUT_URI puts outputs"
+                f" (s3://{self._outputs.bucket}/{self._outputs.form}) and is none: let files arrive, or"
+                " outputs go, elsewhere"
+            )
         if why is not None:
             log.info("%s is left alone: %s", created.uri, why)
             return {"source": created.uri, "state": "ignored"}
@@ -109,7 +118,9 @@ class Planner:
             raise ConfigError(f"{created.uri} would be its own output: see CHUNKWISE_OUTPUT_URI")
         try:
             ref = pin(self._client, created.bucket, created.key)
-        except SourceChanged:
+        except SourceNotFound as error:
+            if created.event == _BY_HAND:
+                raise SourceNotFound(f"{error}: correct the event's source, or put the file there") from error
             log.info("%s is gone: it was read and removed, or somebody removed it", created.uri)
             return {"source": created.uri, "state": "gone"}
         if created.etag is not None and created.etag != ref.etag.strip('"'):
@@ -204,17 +215,33 @@ class Planner:
         """Whether the output was made from this very object after the event: the event comes again."""
         if created.time is None:
             return False
-        try:
-            head = self._client.head_object(Bucket=target.bucket, Key=target.key)
-        except CALL_ERRORS as error:
-            if status_of(error) in (403, 404):
-                return False
-            raise ReadFailed(
-                f"{target.uri} could not be looked at: {reason(error)}", transient=is_passing(error)
-            ) from error
+        head = self._head(target.bucket, target.key)
+        if head is None:
+            return False
         made: datetime = head["LastModified"]
         same = head.get("Metadata", {}).get(SOURCE_ETAG) == ref.etag.strip('"')
         return same and made >= created.time.replace(microsecond=0)
+
+    def _is_output(self, created: ObjectCreated) -> bool:
+        """Whether an object where outputs go is one, or the rows that were put aside beside one."""
+        rejects = self._settings.parameters.get("rejects")
+        aside = rejects.get("key") if isinstance(rejects, dict) else None
+        if created.key == aside or created.key.endswith(REJECTED_SUFFIX):
+            return True
+        head = self._head(created.bucket, created.key)
+        return head is None or SOURCE_ETAG in head.get("Metadata", {})
+
+    def _head(self, bucket: str, key: str) -> dict[str, Any] | None:
+        """What S3 says about an object; ``None``: it is not there, or not to be seen."""
+        try:
+            head: dict[str, Any] = self._client.head_object(Bucket=bucket, Key=key)
+        except CALL_ERRORS as error:
+            if status_of(error) in (403, 404):
+                return None
+            raise ReadFailed(
+                f"s3://{bucket}/{key} could not be looked at: {reason(error)}", transient=is_passing(error)
+            ) from error
+        return head
 
 
 def _read(event: Any) -> tuple[list[ObjectCreated], list[str]]:
@@ -222,15 +249,18 @@ def _read(event: Any) -> tuple[list[ObjectCreated], list[str]]:
 
     :raises ConfigError: it is no event of a kind that is known.
     """
-    if isinstance(event, dict) and isinstance(event.get("source"), str):
-        source = source_of(None, event["source"])
-        return [ObjectCreated(bucket=source.bucket, key=source.key, event="by hand")], []
-    if not s3_records.is_event(event):
-        names = ", ".join(sorted(map(str, event))[:10]) if isinstance(event, dict) else type(event).__name__
-        raise ConfigError(
-            'the event must be an S3 ObjectCreated event, or {"source": "s3://bucket/key"}; this one has'
-            f" {names or 'no field'}"
+    by_hand = isinstance(event, dict) and "source" in event and not {"detail", "detail-type"} & {*event}
+    if by_hand:
+        source = event["source"]
+        bucket, _, key = (
+            source.removeprefix(_SCHEME).partition("/") if isinstance(source, str) else ("", "", "")
         )
-    found = s3_records.records(event)
-    created = [record for record in found if isinstance(record, ObjectCreated)]
-    return created, [record.reason for record in found if isinstance(record, s3_records.Rejected)]
+        if bucket and key and source.startswith(_SCHEME):
+            return [ObjectCreated(bucket=bucket, key=key, event=_BY_HAND)], []
+    found = None if by_hand else arrived.created(event)
+    if found is None:
+        raise ConfigError(
+            'the event must be {"source": "s3://bucket/key"}, or an S3 ObjectCreated event, directly or'
+            f" by way of EventBridge, SQS or SNS; {'its source is no such URI' if by_hand else 'it is neither'}"
+        )
+    return found

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chunkwise.aws_lambda import clients
-from chunkwise.core.errors import ChunkwiseError, ConfigError
+from chunkwise.core.errors import ChunkwiseError, ConfigError, InvokeFailed
+from chunkwise.core.events.model import member
+from chunkwise.core.storage.failures import CALL_ERRORS, code_of, is_passing
 
 Handler = Callable[[Any, Any], dict[str, Any]]
 
@@ -29,23 +31,42 @@ def payload(event: Mapping[str, Any], client: Callable[[], Any] = clients.invoki
     """What the caller of a durable function sent.
 
     :param client: gives a boto3 Lambda client: a payload that is too large for the envelope is asked for.
-    :raises ConfigError: there is none.
+    :raises ConfigError: there is none, or it is no JSON.
+    :raises InvokeFailed: it could not be asked for.
     """
-    state = event.get("InitialExecutionState") or {}
-    operations = state.get("Operations") or []
-    if not operations and state.get("NextMarker"):
+    operations = _operations(event, client)
+    for operation in operations if isinstance(operations, list) else []:
+        text = member(operation, "ExecutionDetails", "InputPayload")
+        if member(operation, "Type") == "EXECUTION" and isinstance(text, str) and text:
+            try:
+                return json.loads(text)
+            except (ValueError, RecursionError):
+                raise ConfigError(
+                    "the durable execution's input payload is not JSON: send a manifest's reference"
+                ) from None
+    raise ConfigError("the durable execution has no input payload: send a manifest's reference")
+
+
+def _operations(event: Mapping[str, Any], client: Callable[[], Any]) -> Any:
+    """What the execution has done so far, of which the first one is that it was started."""
+    operations = member(event, "InitialExecutionState", "Operations")
+    marker = member(event, "InitialExecutionState", "NextMarker")
+    if operations or not marker:
+        return operations
+    try:
         answer = client().get_durable_execution_state(
             DurableExecutionArn=event["DurableExecutionArn"],
             CheckpointToken=event["CheckpointToken"],
-            Marker=state["NextMarker"],
+            Marker=marker,
         )
-        operations = answer.get("Operations") or []
-    for operation in operations:
-        if operation.get("Type") == "EXECUTION":
-            text = (operation.get("ExecutionDetails") or {}).get("InputPayload")
-            if text:
-                return json.loads(text)
-    raise ConfigError("the durable execution has no input payload: send a manifest's reference")
+    except CALL_ERRORS as error:
+        what = code_of(error) or type(error).__name__
+        raise InvokeFailed(
+            f"the durable execution's input payload could not be read: {what}; the function's role"
+            " needs lambda:GetDurableExecutionState",
+            transient=is_passing(error),
+        ) from error
+    return answer.get("Operations")
 
 
 class _Replayed:

@@ -13,6 +13,8 @@ from chunkwise.core.protect.mapping import FILE_NAME
 
 _SCHEME: Final = "s3://"
 _FIELDS: Final = ("key", "folder", "name", "stem")
+#: why an object is left alone that lies where outputs go
+OUTPUT: Final = "it is an output"
 _COMPRESSIONS: Final = (".gz", ".zst")
 
 
@@ -40,12 +42,14 @@ class Outputs:
             raise ConfigError(f"CHUNKWISE_OUTPUT_URI is {uri!r}: it must be s3://bucket/prefix/")
         bucket, _, form = uri.removeprefix(_SCHEME).partition("/")
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(form) if field is not None]
+            parsed = [part[1:] for part in string.Formatter().parse(form) if part[1] is not None]
         except ValueError:
-            fields = [""]
+            parsed = [("", "", None)]
+        # a conversion or a format would be applied to the names of files
+        fields = [field if not (spec or conversion) else "" for field, spec, conversion in parsed]
         if not bucket or not set(fields) <= {*_FIELDS}:
             raise ConfigError(
-                f"CHUNKWISE_OUTPUT_URI is {uri!r}: what stands in braces may be {', '.join(_FIELDS)}"
+                f"CHUNKWISE_OUTPUT_URI is {uri!r}: what stands in braces may be {', '.join(_FIELDS)}, alone"
             )
         if not fields:
             form = f"{form.rstrip('/')}/{{key}}" if form.strip("/") else "{key}"
@@ -93,5 +97,5 @@ def left_alone(created: ObjectCreated, outputs: Outputs) -> str | None:
     if not name:
         return "it stands for a folder"
     if created.bucket == outputs.bucket and outputs.prefix and created.key.startswith(outputs.prefix):
-        return "it is an output"
+        return OUTPUT
     return None

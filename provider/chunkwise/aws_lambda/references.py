@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chunkwise.aws_lambda import arrived
 from chunkwise.core.errors import ConfigError
-from chunkwise.core.events import s3_records
+from chunkwise.core.events.model import ObjectCreated
 
 _KEY: Final = re.compile(r"(?P<prefix>.+/)manifests/chunk_(?P<chunk>[0-9]{4})\.manifest\.json", re.DOTALL)
 _ATTEMPT: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -54,30 +55,27 @@ class Asked:
 
 def read(event: Any) -> Asked:
     """The chunks that an event names: ``{"manifest": uri, "attempt": name}``, ``{"manifests": [...]}`` of
-    these, or the S3 ObjectCreated event of manifests.
+    these, or the S3 ObjectCreated event of manifests, in any envelope.
 
     :raises ConfigError: it is none of these, or names no manifest.
     """
-    if s3_records.is_event(event):
-        return _of_event(event)
     if isinstance(event, Mapping) and "manifest" in event:
         return Asked(references=(_reference(event, "the event"),), single=True)
     if isinstance(event, Mapping) and isinstance(event.get("manifests"), list) and event["manifests"]:
-        found = [_reference(one, f"manifests[{at}]") for at, one in enumerate(event["manifests"])]
-        return Asked(references=tuple(found))
-    names = ", ".join(sorted(map(str, event))[:10]) if isinstance(event, Mapping) else type(event).__name__
+        references = [_reference(one, f"manifests[{at}]") for at, one in enumerate(event["manifests"])]
+        return Asked(references=tuple(references))
+    found = arrived.created(event)
+    if found is not None:
+        return _of_event(*found)
     raise ConfigError(
         'the event must be {"manifest": "s3://..."}, {"manifests": [...]} or an S3 ObjectCreated event of'
-        f" manifests; this one has {names or 'no field'}"
+        " manifests, directly or by way of EventBridge, SQS or SNS; this one is none of these"
     )
 
 
-def _of_event(event: Mapping[str, Any]) -> Asked:
-    references, rejected = [], []
-    for record in s3_records.records(event):
-        if isinstance(record, s3_records.Rejected):
-            rejected.append(record.reason)
-            continue
+def _of_event(created: list[ObjectCreated], others: list[str]) -> Asked:
+    references, rejected = [], list(others)
+    for record in created:
         match = _KEY.fullmatch(record.key)
         if match is None:
             rejected.append(

@@ -13,10 +13,13 @@ from chunkwise.core.formats.model import BadRow
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import ObjectReceipt, S3Writer
 
+#: of the object of all rows that were put aside, behind the key of the target
+REJECTED_SUFFIX = ".rejected.jsonl.gz"
+
 
 def rejected_key(target: Target, rejects: Rejects) -> str:
     """Where the rows of all chunks go in the end."""
-    return rejects.key or f"{target.key}.rejected.jsonl.gz"
+    return rejects.key or target.key + REJECTED_SUFFIX
 
 
 def rejected_line(row: BadRow, chunk: int) -> bytes:

@@ -259,8 +259,9 @@ def _read(event: Any) -> tuple[list[ObjectCreated], list[str]]:
             return [ObjectCreated(bucket=bucket, key=key, event=_BY_HAND)], []
     found = None if by_hand else arrived.created(event)
     if found is None:
+        wrong = "its source is no such URI" if by_hand else "it is neither"
         raise ConfigError(
-            'the event must be {"source": "s3://bucket/key"}, or an S3 ObjectCreated event, directly or'
-            f" by way of EventBridge, SQS or SNS; {'its source is no such URI' if by_hand else 'it is neither'}"
+            'the event must be {"source": "s3://bucket/key"}, or an S3 ObjectCreated event, directly or by'
+            f" way of EventBridge, SQS or SNS; {wrong}"
         )
     return found

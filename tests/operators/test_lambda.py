@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.operators.dispatch import MergePartsOperator, PlanDispatchOperator, ProcessChunksOperator
+from chunkwise.core.errors import DispatchCancelled
+from chunkwise.operators.dispatch import (
+    MergePartsOperator,
+    PlanDispatchOperator,
+    ProcessChunksOperator,
+    functions,
+)
 from chunkwise.sensors.dispatch import DispatchPartsSensor
 from dev.lambda_service import LambdaService
 from tests.support.airflow import Ran
@@ -192,6 +199,39 @@ def test_what_cannot_be_invoked_as_asked_is_refused(
     ran = process(run_dag, planned(s3), retries=2, **changes)
     assert (ran.states["process"], ran.tries["process"]) == ("failed", 1)
     assert service.counters()["invocations"] == 0
+
+
+@pytest.mark.parametrize("compute", ["worker", "lambda"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compute", "cloud"),
+        ("invocation", "evnt"),
+        ("chunks_in_flight", 0),
+        ("chunks_in_flight", True),
+        ("attempts", 0),
+        ("attempts", -1),
+        ("attempts", None),
+        ("queue_seconds", -5),
+        ("queue_seconds", float("nan")),
+        ("poll_interval", 0),
+        ("poll_interval", "5"),
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_refused_by_name(compute: str, name: str, value: Any) -> None:
+    options = {"group": 0, "compute": compute, "function_name": NAME, name: value}
+    operator = ProcessChunksOperator(task_id="process", staging_uri="s3://b/k.dispatch/", **options)
+    with pytest.raises(AirflowFailException, match=f"ConfigError: {name} is "):
+        operator.execute({})  # type: ignore[typeddict-item]
+
+
+def test_a_cancelled_dispatch_fails_the_task_for_good(s3: S3) -> None:
+    event = {"status": "cancelled", "message": "the dispatch was cancelled by 'somebody'"}
+    with pytest.raises(DispatchCancelled, match="somebody") as caught:
+        functions.finish(
+            Staging(s3.client, s3.bucket, "k.dispatch/"), event, group=0, run="r", function_name=NAME, aws={}
+        )
+    assert not caught.value.transient
 
 
 def test_killing_a_task_that_waits_cancels_its_group(s3: S3, service: LambdaService) -> None:

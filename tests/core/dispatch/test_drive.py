@@ -1,6 +1,7 @@
 """Groups of a dispatch, driven through functions that may die, come twice, or be refused."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import asynccontextmanager, suppress
@@ -11,6 +12,7 @@ from aiobotocore.session import get_session
 
 from chunkwise.core.dispatch import drive
 from chunkwise.core.dispatch.board import Board
+from chunkwise.core.dispatch.cancel import cancel
 from chunkwise.core.dispatch.drive import GroupDriver, Outcome, cancel_group
 from chunkwise.core.dispatch.functions import Function, Invocation
 from chunkwise.core.dispatch.joint_watch import Watch
@@ -89,7 +91,7 @@ class Setup:
 
 
 @asynccontextmanager
-async def setup(job: Job, functions: Functions, *, limit: int = 100):
+async def setup(job: Job, functions: Functions, *, limit: int = 100, quiet_seconds: float = 86_400):
     create = SESSION.create_client(
         "s3",
         endpoint_url=job.s3.endpoint,
@@ -107,7 +109,7 @@ async def setup(job: Job, functions: Functions, *, limit: int = 100):
         plan = await states.plan()
         assert plan is not None
         board = Patient(plan, staging, functions)
-        yield Setup(Watch(states, board, plan, limit), functions, calls)
+        yield Setup(Watch(states, board, plan, limit, quiet_seconds=quiet_seconds), functions, calls)
         for task in functions.tasks:
             await asyncio.gather(task, return_exceptions=True)
 
@@ -253,6 +255,110 @@ def test_the_limit_can_be_changed_while_it_runs(job):
     run(job, functions, limit=1, meanwhile=raise_it)
     assert 2 <= functions.most <= 5
     assert finished(job)
+
+
+def test_groups_that_nobody_drives_hold_no_part_of_the_limit(job):
+    functions = Functions(job.staging)
+    outcomes = run(job, functions, groups=[0], limit=1, quiet_seconds=0)
+    assert [outcome.status for outcome in outcomes] == ["done"]
+    assert set(+functions.processed) == set(job.staging.load().members(0))
+    assert functions.most == 1
+
+
+def test_a_group_that_is_held_back_says_so_and_goes_on_when_there_is_room(job):
+    functions = Functions(job.staging)
+    staging = job.staging
+    foreign = staging.invoked_key(0, "other-1")
+    job.s3.put(foreign, b"{}")
+
+    def waiting() -> list[str]:
+        return [key for key in job.staged() if key.endswith(".waiting")]
+
+    def until_it_waits() -> None:
+        while not waiting():
+            time.sleep(0.02)
+
+    async def make_room(found: Setup) -> None:
+        await asyncio.to_thread(until_it_waits)
+        assert not functions.invoked
+        await asyncio.to_thread(staging.delete, foreign)
+
+    outcomes = run(job, functions, groups=[1], limit=1, quiet_seconds=0, meanwhile=make_room)
+    assert [outcome.status for outcome in outcomes] == ["done"]
+    assert not waiting()
+
+
+@pytest.mark.parametrize(("waits", "most"), [(True, 1), (False, 2)], ids=["waits", "nobody"])
+def test_room_is_left_to_a_group_that_waits_elsewhere(job, waits, most):
+    functions = Functions(job.staging, seconds=0.2)
+    if waits:
+        job.s3.put(f"{job.staging.state_prefix}chunk_0001.other-1.waiting", b"")
+
+    async def drive_one() -> None:
+        async with setup(job, functions, limit=2, quiet_seconds=86_400) as found:
+            found.watch._began = asyncio.get_running_loop().time() - 90_000
+            await asyncio.wait_for(found.driver(0).run(), 60)
+
+    asyncio.run(drive_one())
+    assert functions.most == most
+
+
+@pytest.mark.parametrize("ended", ["before_they_began", "on_the_way"])
+def test_a_late_mark_of_a_task_that_was_killed_is_taken_back_and_costs_no_attempt(job, ended):
+    seen: list[int] = []
+
+    def late(chunk: int, attempt: str) -> None:
+        if attempt == "new-1":
+            if not seen:
+                cancel(job.staging, by="the task of group 1 was killed", group=1, run="old")
+            seen.append(chunk)
+            if ended == "on_the_way":
+                record = Failed(
+                    dispatch=job.staging.load().dispatch,
+                    chunk=chunk,
+                    attempt=attempt,
+                    error="DispatchCancelled",
+                    message="it was",
+                    transient=False,
+                    failed_at="2026-01-01T00:00:00.000+00:00",
+                )
+                job.staging.put_new(job.staging.failed_key(chunk, attempt), record)
+                raise Died({})
+
+    functions = Functions(job.staging, before=late)
+
+    async def new_try() -> Outcome:
+        async with setup(job, functions) as found:
+            return await asyncio.wait_for(found.driver(1, "new", attempts=1).run(), 60)
+
+    assert asyncio.run(new_try()).status == "done"
+    assert set(seen) == set(job.staging.load().members(1))
+    assert not [key for key in job.staged() if "cancelled" in key]
+
+
+def test_cancelling_the_dispatch_ends_its_drivers(job):
+    def first(chunk: int, attempt: str) -> None:
+        cancel(job.staging, by="the person on call")
+
+    functions = Functions(job.staging, before=first)
+    outcomes = run(job, functions, limit=3)
+    assert [outcome.status for outcome in outcomes] == ["cancelled"] * 3
+    assert "the dispatch in s3://" in outcomes[0].message
+    assert "'the person on call'" in outcomes[0].message
+    assert not +functions.processed
+    job.plan("resume")
+    run(job, Functions(job.staging))
+    assert finished(job)
+
+
+def test_cancelling_a_group_ends_its_driver_and_no_other(job):
+    def first(chunk: int, attempt: str) -> None:
+        if chunk % 3 == 1:
+            cancel(job.staging, by="the person on call", group=1)
+
+    outcomes = run(job, Functions(job.staging, before=first))
+    assert [outcome.status for outcome in outcomes] == ["done", "cancelled", "done"]
+    assert "group 1 of the dispatch" in outcomes[1].message
 
 
 class Kill(BaseException):

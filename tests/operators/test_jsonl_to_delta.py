@@ -41,7 +41,7 @@ def test_template_fields_are_parameters_that_are_kept_as_they_were_given() -> No
 
 def test_what_arrived_is_loaded_once_and_told(run_dag: Run, lake: Lake) -> None:
     lake.s3.put("in/f.jsonl", b'{"id":1}\n{"id":2}\n')
-    asset = Asset("orders", uri=lake.uri)
+    asset = Asset("loaded_orders", uri=lake.uri)
     given = {
         "objects": [{"bucket": lake.s3.bucket, "key": "in/f.jsonl"}],
         "table_uri": lake.uri,

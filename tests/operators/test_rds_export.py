@@ -111,7 +111,7 @@ def test_an_export_is_copied_and_each_table_committed_with_an_event(
     }
     table = next(one for one in returned["tables"] if one["name"] == "shop.public.orders")
     assert table["partition"] == {"ds": "2024-03-01"}
-    fixed = Asset("orders", uri=f"s3://{s3.bucket}/orders")
+    fixed = Asset("exported_orders", uri=f"s3://{s3.bucket}/orders")
     ran = commit(run_dag, table, outlets=[fixed, AssetAlias("exported")])
     receipt = ran.returned("commit")
     lake = Lake(s3, "lake/shop/public/orders")

@@ -60,7 +60,7 @@ def test_every_parameter_is_a_keyword_that_can_be_mapped_over() -> None:
 
 
 def test_without_repair_it_reports_and_changes_nothing(run_dag: Run, lake: Lake) -> None:
-    table = Asset("orders", uri=lake.uri)
+    table = Asset("reconciled_orders", uri=lake.uri)
     ran = run(run_dag, lake, outlets=[table, AssetAlias("tables")])
     report = ran.returned("r")
     assert report["counts"] == {"missing": 1, "stale": 1, "orphan": 1}

@@ -46,7 +46,7 @@ def test_template_fields_are_parameters_that_are_kept_as_they_were_given() -> No
 
 def test_messages_become_rows_and_events(run_dag: Run, lake: Lake, queue: Queue) -> None:
     queue.send('{"id":1}', '{"id":2}')
-    asset = Asset("orders", uri=f"{lake.uri}/as_asset")
+    asset = Asset("drained_orders", uri=f"{lake.uri}/as_asset")
     ran = run(run_dag, lake, queue, max_messages=2, outlets=[asset, AssetAlias("tables")])
     receipt = ran.returned("drain")
     assert (receipt["version"], receipt["rows"], receipt["deleted"]) == (0, 2, 2)

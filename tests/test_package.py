@@ -318,6 +318,12 @@ def test_ones_own_replaces_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "x.zip").exists()
 
 
+def test_an_archive_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    for output in (tmp_path, Path()):
+        with pytest.raises(ConfigError, match="is a folder: name the archive, too"):
+            build(Target(), output)
+
+
 # --- the command --------------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,8 @@ def build(target: Target, output: Path, *, include: Sequence[Path] = (), install
     :raises InstallFailed: a dependency cannot be installed for the target.
     :raises PackageTooLarge: Lambda would refuse it; nothing is written then.
     """
+    if not output.name or output.is_dir():
+        raise ConfigError(f"output {output} is a folder: name the archive, too")
     seconds = archive.timestamp()
     entries = [*sources.own()]
     for path in include:

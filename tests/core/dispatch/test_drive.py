@@ -275,7 +275,9 @@ def test_a_group_that_is_held_back_says_so_and_goes_on_when_there_is_room(job):
         return [key for key in job.staged() if key.endswith(".waiting")]
 
     def until_it_waits() -> None:
+        deadline = time.monotonic() + 120
         while not waiting():
+            assert time.monotonic() < deadline
             time.sleep(0.02)
 
     async def make_room(found: Setup) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, S3Hook, aws_template_fields
 from chunkwise.core import errors
 from chunkwise.edge import permanent_fails_at_once
+from chunkwise.sensors._deferring import Deferring
 from chunkwise.triggers.delta import DeltaTableTrigger
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from chunkwise.core.delta.watch import Condition, TableWatch
 
 
-class DeltaTableSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
+class DeltaTableSensor(Deferring, AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
     """Wait until a Delta table is as it is to be, by its log alone: no row is read.
 
     Everything that is asked for must be true of one version of the table: that ``version`` or a later one,
@@ -95,38 +96,12 @@ class DeltaTableSensor(AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's
         self.deferrable = deferrable
         self._watch: TableWatch | None = None
 
-    def execute(self, context: Context) -> Any:
-        """Wait, and return what the table has.
-
-        :raises AirflowFailException: the table can never be what is waited for.
-        """
-        if not self.deferrable:
-            return super().execute(context)
-        try:
-            found = self.poke(context)
-        except AirflowFailException as error:
-            # as the base class does in its own loop, and after a trigger
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
-        if found.is_done:
-            return found.xcom_value
-        return self._defer()
-
-    def _defer(self) -> NoReturn:
-        self.defer(
-            trigger=DeltaTableTrigger(
-                table_uri=self.table_uri,
-                condition=self._condition().to_json(),
-                extra_args=self.s3_extra_args,
-                poll_interval=self.poke_interval,
-                aws_conn_id=self.aws_conn_id,
-                region_name=self.region_name,
-                verify=self.verify,
-                botocore_config=self.botocore_config,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+    def _trigger(self, **connection: Any) -> DeltaTableTrigger:
+        return DeltaTableTrigger(
+            table_uri=self.table_uri,
+            condition=self._condition().to_json(),
+            extra_args=self.s3_extra_args,
+            **connection,
         )
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - the signature is Airflow's

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, S3Hook, aws_template_fields
@@ -14,6 +14,7 @@ from chunkwise.core.dispatch.board import Board, snapshot
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import ChunkFailed
 from chunkwise.edge import permanent_fails_at_once
+from chunkwise.sensors._deferring import Deferring
 from chunkwise.staged import STAGED, Staged
 from chunkwise.triggers.dispatch import DispatchPartsTrigger
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _NAMED = 5
 
 
-class DispatchPartsSensor(Staged, AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
+class DispatchPartsSensor(Deferring, Staged, AwsBaseSensor[S3Hook]):  # type: ignore[misc]  # amazon's sensors are not typed
     """Wait until every chunk of a dispatch has reported, wherever the chunks are processed.
 
     A poll is one LIST per 1,000 chunks (at ten seconds and $0.005 for 1,000 LISTs: 4 cents a day), and one
@@ -83,42 +84,16 @@ class DispatchPartsSensor(Staged, AwsBaseSensor[S3Hook]):  # type: ignore[misc] 
         self.deferrable = deferrable
         self._board: Board | None = None
 
-    def execute(self, context: Context) -> Any:
-        """Wait, and return the counts.
-
-        :raises AirflowFailException: more chunks failed or are lost than is tolerated, or there is no plan.
-        """
-        if not self.deferrable:
-            return super().execute(context)
-        try:
-            found = self.poke(context)
-        except AirflowFailException as error:
-            # as the base class does in its own loop, and after a trigger
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
-        if found.is_done:
-            return found.xcom_value
-        return self._defer()
-
-    def _defer(self) -> NoReturn:
+    def _trigger(self, **connection: Any) -> DispatchPartsTrigger:
         staging = self.staging()
-        self.defer(
-            trigger=DispatchPartsTrigger(
-                bucket=staging.bucket,
-                prefix=staging.prefix,
-                extra_args=staging.extra_args,
-                tolerated_count=self.tolerated_count,
-                tolerated_share=self.tolerated_share,
-                count_rows=self.count_rows,
-                poll_interval=self.poke_interval,
-                aws_conn_id=self.aws_conn_id,
-                region_name=self.region_name,
-                verify=self.verify,
-                botocore_config=self.botocore_config,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+        return DispatchPartsTrigger(
+            bucket=staging.bucket,
+            prefix=staging.prefix,
+            extra_args=staging.extra_args,
+            tolerated_count=self.tolerated_count,
+            tolerated_share=self.tolerated_share,
+            count_rows=self.count_rows,
+            **connection,
         )
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - the signature is Airflow's

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import PokeReturnValue
 
 from chunkwise._aws import AwsBaseSensor, RdsHook, S3Hook, aws_template_fields
@@ -19,6 +19,7 @@ from chunkwise.core.rds_export import look
 from chunkwise.core.rds_export.completeness import looking
 from chunkwise.core.storage.failures import is_passing, reason
 from chunkwise.edge import permanent_fails_at_once
+from chunkwise.sensors._deferring import Deferring
 from chunkwise.state import plain_json
 from chunkwise.triggers.rds_export import RdsExportTrigger
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class RdsExportSensor(AwsBaseSensor[RdsHook]):  # type: ignore[misc]  # amazon's sensors are not typed
+class RdsExportSensor(Deferring, AwsBaseSensor[RdsHook]):  # type: ignore[misc]  # amazon's sensors are not typed
     """Wait until an export task of RDS or Aurora is complete, with every file of every wanted table.
 
     Complete means all of this: the task is COMPLETE, the export's own info files say so for the whole and for
@@ -83,40 +84,13 @@ class RdsExportSensor(AwsBaseSensor[RdsHook]):  # type: ignore[misc]  # amazon's
         self.s3_extra_args = s3_extra_args
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> Any:
-        """Wait, and return what the export has.
-
-        :raises AirflowFailException: the task failed, was cancelled or is unknown, or something wanted is not
-            in it.
-        """
-        if not self.deferrable:
-            return super().execute(context)
-        try:
-            found = self.poke(context)
-        except AirflowFailException as error:
-            # as the base class does in its own loop, and after a trigger
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
-            raise
-        if found.is_done:
-            return found.xcom_value
-        return self._defer()
-
-    def _defer(self) -> NoReturn:
-        self.defer(
-            trigger=RdsExportTrigger(
-                export_task_identifier=self.export_task_identifier,
-                tables=self._wanted(),
-                grace=self.grace,
-                extra_args=self.s3_extra_args,
-                poll_interval=self.poke_interval,
-                aws_conn_id=self.aws_conn_id,
-                region_name=self.region_name,
-                verify=self.verify,
-                botocore_config=self.botocore_config,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout),
+    def _trigger(self, **connection: Any) -> RdsExportTrigger:
+        return RdsExportTrigger(
+            export_task_identifier=self.export_task_identifier,
+            tables=self._wanted(),
+            grace=self.grace,
+            extra_args=self.s3_extra_args,
+            **connection,
         )
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - the signature is Airflow's

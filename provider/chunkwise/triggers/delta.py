@@ -11,7 +11,7 @@ from aiohttp import ClientError as BrokenAnswer
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from chunkwise._aws import S3Hook, async_client
-from chunkwise.core.dispatch.watch import Patience, gates
+from chunkwise.core.dispatch.watch import Patience, listing_pages
 from chunkwise.core.errors import ChunkwiseError, StorageError
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.listing import read_quickly
@@ -120,19 +120,11 @@ class DeltaTableTrigger(BaseTrigger):
         )
 
     async def _list(self, client: Any, watch: TableWatch) -> list[tuple[str, str]]:
-        listed: list[tuple[str, str]] = []
         arguments = CallArguments(client, watch.extra_args or {}).of("ListObjectsV2")
-        pages = aiter(
-            client.get_paginator("list_objects_v2").paginate(
-                Bucket=watch.table.bucket, Prefix=watch.prefix, StartAfter=watch.start_after, **arguments
-            )
+        pages = listing_pages(
+            client, Bucket=watch.table.bucket, Prefix=watch.prefix, StartAfter=watch.start_after, **arguments
         )
-        while True:
-            async with gates().listings:
-                page = await anext(pages, None)
-            if page is None:
-                return listed
-            listed += [(item["Key"], item["ETag"]) for item in page.get("Contents", ())]
+        return [(item["Key"], item["ETag"]) async for page in pages for item in page.get("Contents", ())]
 
     def _hook(self) -> S3Hook:
         return S3Hook(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -60,6 +60,21 @@ def gates() -> Gates:
     return _GATES.setdefault(asyncio.get_running_loop(), Gates())
 
 
+async def listing_pages(client: Any, **arguments: Any) -> AsyncIterator[Mapping[str, Any]]:
+    """The pages of a listing, of which few are under way at once in an event loop.
+
+    :param client: aiobotocore S3 client.
+    :param arguments: of ListObjectsV2.
+    """
+    pages = aiter(client.get_paginator("list_objects_v2").paginate(**arguments))
+    while True:
+        async with gates().listings:
+            page = await anext(pages, None)
+        if page is None:
+            return
+        yield page
+
+
 class States:
     """What a waiting party reads and writes of a dispatch.
 
@@ -87,19 +102,10 @@ class States:
         """
         listed: list[Listed] = []
         now = datetime.now(UTC)
-        paginator = self._client.get_paginator("list_objects_v2")
-        pages = aiter(
-            paginator.paginate(
-                Bucket=self.staging.bucket,
-                Prefix=self.staging.state_prefix,
-                **self._arguments.of("ListObjectsV2"),
-            )
-        )
-        while True:
-            async with gates().listings:
-                page = await anext(pages, None)
-            if page is None:
-                break
+        arguments = self._arguments.of("ListObjectsV2")
+        async for page in listing_pages(
+            self._client, Bucket=self.staging.bucket, Prefix=self.staging.state_prefix, **arguments
+        ):
             now = _time_of(page) or now
             listed += [
                 Listed(

@@ -13,11 +13,11 @@ from airflow.sdk import PokeReturnValue
 from chunkwise._aws import AwsBaseSensor, RdsHook, S3Hook, aws_template_fields
 from chunkwise.core import errors
 from chunkwise.core.choices import check_bounds
-from chunkwise.core.dispatch.watch import Patience
 from chunkwise.core.errors import ConfigError, RdsExportError, ReadFailed
 from chunkwise.core.rds_export import look
 from chunkwise.core.rds_export.completeness import looking
 from chunkwise.core.storage.failures import is_passing, reason
+from chunkwise.core.storage.polling import Patience
 from chunkwise.edge import permanent_fails_at_once
 from chunkwise.sensors._deferring import Deferring
 from chunkwise.state import plain_json

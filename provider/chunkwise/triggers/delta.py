@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
 from aiohttp import ClientError as BrokenAnswer
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from chunkwise._aws import S3Hook, async_client
-from chunkwise.core.dispatch.watch import Patience, listing_pages
 from chunkwise.core.errors import ChunkwiseError, StorageError
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.listing import read_quickly
+from chunkwise.core.storage.polling import Patience, listing_pages
+from chunkwise.triggers._aws import AwsTrigger
 
 if TYPE_CHECKING:
     from chunkwise.core.delta.watch import TableWatch
 
 
-class DeltaTableTrigger(BaseTrigger):
+class DeltaTableTrigger(AwsTrigger):
     """Poll the log of a Delta table until the table is as is waited for.
 
     It only looks: it may run twice or start again at any time without harm. One client serves all its polls;
@@ -35,10 +36,7 @@ class DeltaTableTrigger(BaseTrigger):
     :param condition: parameters of :class:`~chunkwise.core.delta.watch.Condition`.
     :param extra_args: more arguments of the S3 calls.
     :param poll_interval: seconds between two polls.
-    :param aws_conn_id: as for amazon's operators, like the following three.
-    :param region_name: see there.
-    :param verify: see there.
-    :param botocore_config: see there.
+    :param connection: see :class:`~chunkwise.triggers._aws.AwsTrigger`.
     """
 
     def __init__(
@@ -48,36 +46,13 @@ class DeltaTableTrigger(BaseTrigger):
         condition: Mapping[str, Any],
         extra_args: Mapping[str, Any] | None = None,
         poll_interval: float = 30.0,
-        aws_conn_id: str | None = "aws_default",
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        botocore_config: dict[str, Any] | None = None,
+        **connection: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**connection)
         self.table_uri = table_uri
         self.condition = dict(condition)
         self.extra_args = dict(extra_args or {})
         self.poll_interval = poll_interval
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which the triggerer makes it again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "table_uri": self.table_uri,
-                "condition": self.condition,
-                "extra_args": self.extra_args,
-                "poll_interval": self.poll_interval,
-                "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
-                "verify": self.verify,
-                "botocore_config": self.botocore_config,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll, and yield once."""
@@ -127,9 +102,4 @@ class DeltaTableTrigger(BaseTrigger):
         return [(item["Key"], item["ETag"]) async for page in pages for item in page.get("Contents", ())]
 
     def _hook(self) -> S3Hook:
-        return S3Hook(
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            config=self.botocore_config,
-        )
+        return S3Hook(**self.connection())

@@ -8,15 +8,17 @@ from typing import Any
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
 from aiohttp import ClientError as BrokenAnswer
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from chunkwise._aws import S3Hook, async_client
 from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.dispatch.watch import Patience, States
+from chunkwise.core.dispatch.watch import States
+from chunkwise.core.storage.polling import Patience
+from chunkwise.triggers._aws import AwsTrigger
 
 
-class DispatchPartsTrigger(BaseTrigger):
+class DispatchPartsTrigger(AwsTrigger):
     """Poll the states of a dispatch until every chunk has reported, or too many have failed or are lost.
 
     It only looks: it may run twice or start again at any time without harm. One client serves all its polls;
@@ -35,10 +37,7 @@ class DispatchPartsTrigger(BaseTrigger):
     :param tolerated_share: the same as a share of all chunks; the larger of both counts.
     :param count_rows: whether done records are read, for the number of rows.
     :param poll_interval: seconds between two polls.
-    :param aws_conn_id: as for amazon's operators, like the following three.
-    :param region_name: see there.
-    :param verify: see there.
-    :param botocore_config: see there.
+    :param connection: see :class:`~chunkwise.triggers._aws.AwsTrigger`.
     """
 
     def __init__(
@@ -51,12 +50,9 @@ class DispatchPartsTrigger(BaseTrigger):
         tolerated_share: float = 0.0,
         count_rows: bool = True,
         poll_interval: float = 10.0,
-        aws_conn_id: str | None = "aws_default",
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        botocore_config: dict[str, Any] | None = None,
+        **connection: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**connection)
         self.bucket = bucket
         self.prefix = prefix
         self.extra_args = dict(extra_args or {})
@@ -64,39 +60,10 @@ class DispatchPartsTrigger(BaseTrigger):
         self.tolerated_share = tolerated_share
         self.count_rows = count_rows
         self.poll_interval = poll_interval
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which the triggerer makes it again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "bucket": self.bucket,
-                "prefix": self.prefix,
-                "extra_args": self.extra_args,
-                "tolerated_count": self.tolerated_count,
-                "tolerated_share": self.tolerated_share,
-                "count_rows": self.count_rows,
-                "poll_interval": self.poll_interval,
-                "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
-                "verify": self.verify,
-                "botocore_config": self.botocore_config,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll, and yield once."""
-        hook = S3Hook(
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name,
-            verify=self.verify,
-            config=self.botocore_config,
-        )
-        async with await async_client(hook) as client:
+        async with await async_client(S3Hook(**self.connection())) as client:
             yield await self._wait(client)
 
     async def _wait(self, client: Any) -> TriggerEvent:

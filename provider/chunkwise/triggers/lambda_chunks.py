@@ -10,7 +10,7 @@ from typing import Any, Final
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
 from aiohttp import ClientError as BrokenAnswer
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from chunkwise._aws import AwsBaseHook, S3Hook, async_client
 from chunkwise.core.dispatch.board import Board
@@ -19,7 +19,9 @@ from chunkwise.core.dispatch.functions import Function, Invocation
 from chunkwise.core.dispatch.joint_watch import AT_ONCE, Watch
 from chunkwise.core.dispatch.limit import QUIET_SECONDS
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.dispatch.watch import Patience, States
+from chunkwise.core.dispatch.watch import States
+from chunkwise.core.storage.polling import Patience
+from chunkwise.triggers._aws import AwsTrigger
 
 #: what a function may need beyond its time-out until S3 shows its record
 _MARGIN_SECONDS: Final = 60.0
@@ -27,7 +29,7 @@ _MARGIN_SECONDS: Final = 60.0
 _QUIET_POLLS: Final = 6
 
 
-class LambdaChunksTrigger(BaseTrigger):
+class LambdaChunksTrigger(AwsTrigger):
     """Invoke a function for each chunk that a group lacks, and wait until all have reported.
 
     All groups of a dispatch that run in the same triggerer share one S3 client, one Lambda client and one
@@ -43,7 +45,7 @@ class LambdaChunksTrigger(BaseTrigger):
     :param prefix: of the staging directory.
     :param extra_args: more arguments of the S3 calls on what lies there.
     :param group: number.
-    :param run: name of the attempt's run; the same one goes on where it was.
+    :param run_name: of the attempt's run; the same one goes on where it was.
     :param began: when the task began, seconds since the epoch; goes into the event.
     :param function: fields of :class:`~chunkwise.core.dispatch.functions.Function`.
     :param invocation: ``"event"``, ``"durable"`` or ``"request_response"``.
@@ -52,10 +54,7 @@ class LambdaChunksTrigger(BaseTrigger):
     :param queue_seconds: invocations that have not begun are lost when nothing of the dispatch has moved for
         so long.
     :param poll_interval: seconds between two polls.
-    :param aws_conn_id: as for amazon's operators, like the following three.
-    :param region_name: see there.
-    :param verify: see there.
-    :param botocore_config: see there.
+    :param connection: see :class:`~chunkwise.triggers._aws.AwsTrigger`.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class LambdaChunksTrigger(BaseTrigger):
         bucket: str,
         prefix: str,
         group: int,
-        run: str,
+        run_name: str,
         began: float,
         function: Mapping[str, Any],
         invocation: Invocation = "event",
@@ -73,17 +72,14 @@ class LambdaChunksTrigger(BaseTrigger):
         queue_seconds: float = 900.0,
         poll_interval: float = 5.0,
         extra_args: Mapping[str, Any] | None = None,
-        aws_conn_id: str | None = "aws_default",
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        botocore_config: dict[str, Any] | None = None,
+        **connection: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**connection)
         self.bucket = bucket
         self.prefix = prefix
         self.extra_args = dict(extra_args or {})
         self.group = group
-        self.run_name = run
+        self.run_name = run_name
         self.began = began
         self.function = dict(function)
         self.invocation = invocation
@@ -91,35 +87,7 @@ class LambdaChunksTrigger(BaseTrigger):
         self.chunks_in_flight = chunks_in_flight
         self.queue_seconds = queue_seconds
         self.poll_interval = poll_interval
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
         self._driver: GroupDriver | None = None
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which the triggerer makes it again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "bucket": self.bucket,
-                "prefix": self.prefix,
-                "extra_args": self.extra_args,
-                "group": self.group,
-                "run": self.run_name,
-                "began": self.began,
-                "function": self.function,
-                "invocation": self.invocation,
-                "attempts": self.attempts,
-                "chunks_in_flight": self.chunks_in_flight,
-                "queue_seconds": self.queue_seconds,
-                "poll_interval": self.poll_interval,
-                "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
-                "verify": self.verify,
-                "botocore_config": self.botocore_config,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Drive, and yield once."""
@@ -162,9 +130,8 @@ class LambdaChunksTrigger(BaseTrigger):
         """The clients and the board of the dispatch, opened by the first of its groups."""
         loop = asyncio.get_running_loop()
         # what decides about clients and deadlines, and the loop that the clients belong to
-        key = repr(
-            (id(loop), {**self.serialize()[1], "group": None, "run": None, "began": None, "attempts": None})
-        )
+        of_its_own = dict.fromkeys(("group", "run_name", "began", "attempts"))
+        key = repr((id(loop), {**self.serialize()[1], **of_its_own}))
         shared = _SHARED.setdefault(key, _Shared())
         shared.users += 1
         try:
@@ -181,15 +148,14 @@ class LambdaChunksTrigger(BaseTrigger):
 
     async def _open(self, shared: _Shared) -> None:
         function = Function(**self.function)
-        s3 = S3Hook(**self._connection(self.botocore_config))
+        s3 = S3Hook(**self.connection())
         # a synchronous invocation is under way for as long as the function runs
         at_once = self.chunks_in_flight if self.invocation == "request_response" else AT_ONCE
         reads = 70.0 if self.invocation != "request_response" else function.timeout_seconds + 10
         lambdas = AwsBaseHook(
             client_type="lambda",
-            **self._connection(
+            **self.connection(
                 {
-                    **(self.botocore_config or {}),
                     "connect_timeout": 10,
                     "read_timeout": reads,
                     "tcp_keepalive": True,
@@ -220,14 +186,6 @@ class LambdaChunksTrigger(BaseTrigger):
             at_once=at_once,
             quiet_seconds=max(QUIET_SECONDS, _QUIET_POLLS * self.poll_interval),
         )
-
-    def _connection(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "config": dict(config) if config else None,
-        }
 
 
 @dataclass

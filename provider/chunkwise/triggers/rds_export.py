@@ -8,16 +8,17 @@ from typing import Any
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
 from aiohttp import ClientError as BrokenAnswer
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from chunkwise._aws import RdsHook, S3Hook, async_client
-from chunkwise.core.dispatch.watch import Patience
 from chunkwise.core.errors import RdsExportError
 from chunkwise.core.rds_export import look_async
 from chunkwise.core.rds_export.completeness import looking
+from chunkwise.core.storage.polling import Patience
+from chunkwise.triggers._aws import AwsTrigger
 
 
-class RdsExportTrigger(BaseTrigger):
+class RdsExportTrigger(AwsTrigger):
     """Poll an export until it is complete, or cannot become so.
 
     It only looks: it may run twice or start again at any time without harm. One client of RDS and one of S3
@@ -34,10 +35,7 @@ class RdsExportTrigger(BaseTrigger):
     :param grace: seconds after the end of the task from when on something missing is an error.
     :param extra_args: more arguments of the S3 calls.
     :param poll_interval: seconds between two polls.
-    :param aws_conn_id: as for amazon's operators, like the following three.
-    :param region_name: see there.
-    :param verify: see there.
-    :param botocore_config: see there.
+    :param connection: see :class:`~chunkwise.triggers._aws.AwsTrigger`.
     """
 
     def __init__(
@@ -48,50 +46,20 @@ class RdsExportTrigger(BaseTrigger):
         grace: float = 900.0,
         extra_args: Mapping[str, Any] | None = None,
         poll_interval: float = 60.0,
-        aws_conn_id: str | None = "aws_default",
-        region_name: str | None = None,
-        verify: bool | str | None = None,
-        botocore_config: dict[str, Any] | None = None,
+        **connection: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**connection)
         self.export_task_identifier = export_task_identifier
         self.tables = None if tables is None else list(tables)
         self.grace = grace
         self.extra_args = dict(extra_args or {})
         self.poll_interval = poll_interval
-        self.aws_conn_id = aws_conn_id
-        self.region_name = region_name
-        self.verify = verify
-        self.botocore_config = botocore_config
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which the triggerer makes it again."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "export_task_identifier": self.export_task_identifier,
-                "tables": self.tables,
-                "grace": self.grace,
-                "extra_args": self.extra_args,
-                "poll_interval": self.poll_interval,
-                "aws_conn_id": self.aws_conn_id,
-                "region_name": self.region_name,
-                "verify": self.verify,
-                "botocore_config": self.botocore_config,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll, and yield once."""
-        connection: dict[str, Any] = {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "config": self.botocore_config,
-        }
         async with (
-            await async_client(RdsHook(**connection)) as rds,
-            await async_client(S3Hook(**connection)) as s3,
+            await async_client(RdsHook(**self.connection())) as rds,
+            await async_client(S3Hook(**self.connection())) as s3,
         ):
             yield await self._wait(rds, s3)
 

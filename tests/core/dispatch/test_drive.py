@@ -19,8 +19,9 @@ from chunkwise.core.dispatch.joint_watch import Watch
 from chunkwise.core.dispatch.limit import set_limit
 from chunkwise.core.dispatch.model import Failed, Plan
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.dispatch.watch import Patience, States
+from chunkwise.core.dispatch.watch import States
 from chunkwise.core.storage.objects import Listed
+from chunkwise.core.storage.polling import Patience
 from tests.core.dispatch.driver import Job
 from tests.support.functions import Died, Functions, refusal
 from tests.support.rounds import few_or_many

@@ -8,7 +8,8 @@ from typing import Any
 
 from chunkwise.core.dispatch.model import Invoked
 from chunkwise.core.dispatch.staging import Staging
-from chunkwise.core.dispatch.watch import States, gates
+from chunkwise.core.dispatch.watch import States
+from chunkwise.core.storage.polling import gates
 
 MARK = Invoked(attempt="a-1", function="f", invoked_at="2024-01-01T00:00:00Z")
 

@@ -24,9 +24,10 @@ from chunkwise.core.dispatch.functions import (
 from chunkwise.core.dispatch.joint_watch import Watch, waiting_key
 from chunkwise.core.dispatch.model import Cancelled, Failed, Invoked
 from chunkwise.core.dispatch.rounds import Decision, Rounds
-from chunkwise.core.dispatch.watch import Patience, States, gates
+from chunkwise.core.dispatch.watch import States
 from chunkwise.core.errors import DispatchCancelled, FunctionFailed, InvokeFailed
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of
+from chunkwise.core.storage.polling import Patience, gates
 
 log = logging.getLogger(__name__)
 

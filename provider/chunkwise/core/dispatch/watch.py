@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -17,62 +14,15 @@ from chunkwise.core.dispatch.board import Board
 from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.staging import Staging, decode
 from chunkwise.core.storage.arguments import CallArguments
-from chunkwise.core.storage.failures import BODY_ERRORS, CALL_ERRORS, code_of, is_passing, status_of
+from chunkwise.core.storage.failures import CALL_ERRORS, code_of, status_of
 from chunkwise.core.storage.listing import read_quickly
 from chunkwise.core.storage.objects import Listed
-
-log = logging.getLogger(__name__)
-
-#: looks in a row that may fail for a reason that passes
-_FAILED_LOOKS: Final = 5
+from chunkwise.core.storage.polling import gates, listing_pages
 
 #: requests of one dispatch under way at once: a store that does not answer holds up no other dispatch
 OF_ONE: Final = 8
-#: requests under way at once, and listings, of all dispatches in one event loop
-_OF_ALL: Final = 16
-_LISTINGS: Final = 4
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gates:
-    """How much all dispatches of one event loop may have under way.
-
-    A request costs the loop a millisecond or two, and those that are answered in the same moment cost it
-    that one after the other, in which it does nothing else: a bound for each dispatch would be none.
-
-    :param requests: for small objects.
-    :param invocations: of functions that are only to take the event.
-    :param listings: pages of 1,000 objects.
-    """
-
-    requests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OF_ALL))
-    invocations: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OF_ALL))
-    listings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LISTINGS))
-
-
-_GATES: WeakKeyDictionary[asyncio.AbstractEventLoop, Gates] = WeakKeyDictionary()
-
-
-def gates() -> Gates:
-    """Those of the event loop that runs."""
-    return _GATES.setdefault(asyncio.get_running_loop(), Gates())
-
-
-async def listing_pages(client: Any, **arguments: Any) -> AsyncIterator[Mapping[str, Any]]:
-    """The pages of a listing, of which few are under way at once in an event loop.
-
-    :param client: aiobotocore S3 client.
-    :param arguments: of ListObjectsV2.
-    """
-    pages = aiter(client.get_paginator("list_objects_v2").paginate(**arguments))
-    while True:
-        async with gates().listings:
-            page = await anext(pages, None)
-        if page is None:
-            return
-        yield page
 
 
 class States:
@@ -177,35 +127,6 @@ class States:
             async with answer["Body"] as stream:
                 body: bytes = await stream.read()
                 return body
-
-
-class Patience:
-    """How often in a row a look may fail for a reason that passes.
-
-    :param name: of what is looked at.
-    :param broken: what the client raises beside botocore's errors when the body of an answer breaks.
-    """
-
-    def __init__(self, name: str, broken: tuple[type[Exception], ...] = ()) -> None:
-        self.errors: tuple[type[Exception], ...] = (*BODY_ERRORS, *broken)
-        self._name = name
-        self._broken = broken
-        self._failed = 0
-
-    def fine(self) -> None:
-        """A look succeeded."""
-        self._failed = 0
-
-    def failed(self, error: Exception) -> None:
-        """A look failed.
-
-        :raises Exception: the error: it does not pass, or it was too many.
-        """
-        self._failed += 1
-        passing = isinstance(error, self._broken) or is_passing(error)
-        if self._failed >= _FAILED_LOOKS or not passing:
-            raise error
-        log.warning("%s did not answer (%s): trying again", self._name, type(error).__name__)
 
 
 def _time_of(page: Mapping[str, Any]) -> datetime | None:

@@ -77,7 +77,7 @@ def prepare(
         prefix=staging.prefix,
         extra_args=staging.extra_args,
         group=group,
-        run=run,
+        run_name=run,
         function=asdict(function),
         invocation=invocation or ("durable" if function.durable else "event"),
         aws_conn_id=aws["aws_conn_id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fan_out.meter import cpu_seconds, give_way
+from chunkwise.core.dispatch.limit import set_limit
 from chunkwise.core.dispatch.plan import plan_dispatch
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
@@ -41,6 +43,7 @@ class Jobs:
     :param peer_tasks: mapped tasks of the peer.
     :param dispatches: at once.
     :param dispatch_chunks: of each of them.
+    :param dispatch_groups: of each of them.
     :param chunks_in_flight: of the measured dispatch.
     """
 
@@ -48,6 +51,7 @@ class Jobs:
     peer_tasks: int
     dispatches: int
     dispatch_chunks: int
+    dispatch_groups: int
     chunks_in_flight: int
 
 
@@ -131,6 +135,10 @@ class Stage:
         staging = Staging.beside(self.client, BUCKET, key)
         return len(staging.done(range(staging.load().chunks)))
 
+    def release(self, key: str, chunks_in_flight: int) -> None:
+        """Let a dispatch that was held back go on."""
+        set_limit(Staging.beside(self.client, BUCKET, key), chunks_in_flight)
+
     def _look(self, dag: str, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.stack.api("GET", f"/dags/{dag}/dagRuns/{run_id}")
         return found
@@ -158,7 +166,7 @@ def stage(jobs: Jobs, say: Callable[[str], None]) -> Iterator[Stage]:
             settings = {
                 "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
                 "BENCH_FAN_OUT": str(folder / "jobs.json"),
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'provider'}",
             }
             with AirflowStack(
                 folder / "airflow",
@@ -172,7 +180,7 @@ def stage(jobs: Jobs, say: Callable[[str], None]) -> Iterator[Stage]:
 
 def _plans(client: Any, jobs: Jobs) -> dict[str, Any]:
     """Sources and plans of all DAGs; what the DAG file reads."""
-    many = [f"many_{number:02d}.jsonl" for number in range(jobs.dispatches)]
+    many = [many_key(number) for number in range(jobs.dispatches)]
     sizes = {
         "warm_peer.jsonl": 2,
         "warm_process.jsonl": 2 * GROUPS,
@@ -185,8 +193,12 @@ def _plans(client: Any, jobs: Jobs) -> dict[str, Any]:
     for key, chunks in sizes.items():
         client.put_object(Bucket=BUCKET, Key=key, Body=ROW * chunks)
     planned = [key for key in sizes if key not in ("warm_dispatch.jsonl", "dispatch.jsonl")]
+
+    def plan(key: str) -> Staging:
+        return _plan(client, key, sizes[key], jobs.dispatch_groups if key in many else GROUPS)
+
     with ThreadPoolExecutor(2) as pool:
-        stagings = dict(zip(planned, pool.map(lambda key: _plan(client, key, sizes[key]), planned)))
+        stagings = dict(zip(planned, pool.map(plan, planned)))
     peers = {name: stagings[f"{name}.jsonl"] for name in ("warm_peer", "peer")}
     return {
         "peer": {
@@ -196,7 +208,8 @@ def _plans(client: Any, jobs: Jobs) -> dict[str, Any]:
         "process": {
             "warm_process": _process(["warm_process.jsonl"], 100),
             "process": _process(["process.jsonl"], jobs.chunks_in_flight),
-            "many": _process(many, 100),
+            # a chunk at a time, until all are there
+            "many": _process(many, 1, jobs.dispatch_groups),
         },
         "dispatch": {
             name: {
@@ -211,21 +224,26 @@ def _plans(client: Any, jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def _process(sources: list[str], chunks_in_flight: int) -> dict[str, Any]:
+def _process(sources: list[str], chunks_in_flight: int, groups: int = GROUPS) -> dict[str, Any]:
     return {
         "sources": [f"s3://{BUCKET}/{key}" for key in sources],
-        "groups": GROUPS,
+        "groups": groups,
         "chunks_in_flight": chunks_in_flight,
     }
 
 
-def _plan(client: Any, key: str, chunks: int) -> Staging:
+def many_key(number: int) -> str:
+    """Source of one of the dispatches that run at once."""
+    return f"many_{number:02d}.jsonl"
+
+
+def _plan(client: Any, key: str, chunks: int, groups: int) -> Staging:
     staging = Staging.beside(client, BUCKET, key)
     config = Config(
         target=Target(bucket=BUCKET, key=f"out/{key}"),
         threshold_bytes=None,
         chunk_bytes=CHUNK_BYTES,
-        groups=GROUPS,
+        groups=groups,
     )
     plan_dispatch(client, Source(bucket=BUCKET, key=key), config, staging)
     found = staging.load().chunks

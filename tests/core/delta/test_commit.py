@@ -359,7 +359,7 @@ def test_many_files_are_one_commit_and_one_request_each(lake: Lake) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_thousand_files_are_one_commit_and_one_request_each(lake: Lake) -> None:
-    add_many(lake, 980)  # a bucket of moto with more than 1,000 versions is not emptied by one listing
+    add_many(lake, 1000)
 
 
 def test_footers_are_read_at_the_same_time(lake: Lake, faults: Faults) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from chunkwise.core.formats.parquet import thrift
-from chunkwise.core.formats.parquet.metadata import Chunk, Group, Meta, columns_of
+from chunkwise.core.formats.parquet.metadata import (
+    Chunk,
+    Group,
+    Meta,
+    columns_of,
+    footer_bytes,
+    index_range,
+)
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get, put
 
 #: row groups that an i16 can number, which is what ordinals are in parquet.thrift
@@ -85,3 +92,63 @@ def place_indexes(group: Struct, indexes: Sequence[Index], position: int) -> tup
             put(chunk, length, thrift.I32, len(data))
             out += data
     return bytes(out), position + len(out)
+
+
+class Gathering:
+    """Row groups of several files, which become those of one whose data is theirs, one after the other.
+
+    :param position: where the data of all of them ends in the file.
+    :param count: row groups of all of them.
+    """
+
+    def __init__(self, position: int, count: int) -> None:
+        self._position = position
+        self._count = count
+        self._indexes = bytearray()
+        self._groups: list[bytes] = []
+        #: in it so far
+        self.rows = 0
+
+    def add(self, groups: Iterable[bytes], tail: bytes, base: int, delta: int) -> int:
+        """The row groups of the next file; how many rows they have.
+
+        :param groups: their structs, as its footer has them.
+        :param tail: what stands behind its data: all of its page indexes.
+        :param base: where that begins in the file.
+        :param delta: how far its data moves.
+        """
+        rows = 0
+        for dumped in groups:
+            group = thrift.Reader(dumped).struct()
+            moved = _moved_indexes(group, tail, base, delta)
+            shift_group(group, delta, len(self._groups), self._count)
+            placed, self._position = place_indexes(group, moved, self._position)
+            self._indexes += placed
+            self._groups.append(thrift.dump(group))
+            rows += get(group, Group.ROWS)
+        self.rows += rows
+        return rows
+
+    def end(self, head: Struct) -> bytes:
+        """What stands behind the data: page indexes and the footer.
+
+        :param head: all fields of the footer but the row groups.
+        """
+        return bytes(self._indexes) + footer_bytes(head, self.rows, self._groups, len(self._groups))
+
+
+def _moved_indexes(group: Struct, tail: bytes, base: int, delta: int) -> list[Index]:
+    """Column index and offset index of each column chunk, for another place."""
+    moved: list[Index] = []
+    for chunk in columns_of(group):
+        column = index_range(chunk, Chunk.COLUMN_INDEX, Chunk.COLUMN_INDEX_LENGTH)
+        offset = index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH)
+        moved.append(
+            (
+                None if column is None else tail[column[0] - base : column[1] - base],
+                None
+                if offset is None
+                else shift_offset_index(tail[offset[0] - base : offset[1] - base], delta),
+            )
+        )
+    return moved

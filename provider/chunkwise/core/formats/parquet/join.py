@@ -9,23 +9,13 @@ from typing import Any, Final
 
 from chunkwise.core.errors import InvalidSource, SchemaMismatch
 from chunkwise.core.formats.model import Part
-from chunkwise.core.formats.parquet import thrift
-from chunkwise.core.formats.parquet.assembly import (
-    place_indexes,
-    shift_group,
-    shift_offset_index,
-)
+from chunkwise.core.formats.parquet.assembly import Gathering
 from chunkwise.core.formats.parquet.metadata import (
     MAGIC,
     TRAILER,
-    Chunk,
     Element,
     File,
-    Group,
-    columns_of,
     fields_of,
-    footer_bytes,
-    index_range,
     parse_footer,
     unpack_head,
 )
@@ -58,27 +48,16 @@ def join(target: Mapping[str, Any], parts: Sequence[Part]) -> Iterator[Segment]:
         deltas.append(position - len(MAGIC))
         position += end - len(MAGIC)
         yield Range(part.ref, len(MAGIC), end)
-    indexes = bytearray()
-    groups: list[bytes] = []
-    rows = 0
+    gathering = Gathering(position, count)
     for part, delta, tail in zip(parts, deltas, _tails(parts)):
         footer_start, data = _footer(part, tail)
         name = f"the part of chunk {part.chunk}"
         found = parse_footer(data, footer_start, name)
         check_same(head, found.head, name)
-        in_part = 0
-        for dumped in found.groups:
-            group = thrift.Reader(dumped).struct()
-            moved = _indexes(group, tail, part.notes["data_end"], delta)
-            shift_group(group, delta, len(groups), count)
-            placed, position = place_indexes(group, moved, position)
-            indexes += placed
-            groups.append(thrift.dump(group))
-            in_part += get(group, Group.ROWS)
+        in_part = gathering.add(found.groups, tail, part.notes["data_end"], delta)
         if in_part != part.rows:
             raise SchemaMismatch(f"{name} has {in_part} rows, and its done record says {part.rows}")
-        rows += in_part
-    yield Literal(bytes(indexes) + footer_bytes(head, rows, groups, len(groups)))
+    yield Literal(gathering.end(head))
 
 
 def _tails(parts: Sequence[Part]) -> Iterator[bytes]:
@@ -107,23 +86,6 @@ def _footer(part: Part, tail: bytes) -> tuple[int, bytes]:
     if tail[-4:] != MAGIC or start < 0:
         raise InvalidSource(f"the part of chunk {part.chunk} is damaged: it does not end with a footer")
     return part.notes["data_end"] + start, tail[start:-TRAILER]
-
-
-def _indexes(group: Struct, tail: bytes, base: int, delta: int) -> list[tuple[bytes | None, bytes | None]]:
-    """Column index and offset index of each column chunk, for another place."""
-    moved = []
-    for chunk in columns_of(group):
-        column = index_range(chunk, Chunk.COLUMN_INDEX, Chunk.COLUMN_INDEX_LENGTH)
-        offset = index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH)
-        moved.append(
-            (
-                None if column is None else tail[column[0] - base : column[1] - base],
-                None
-                if offset is None
-                else shift_offset_index(tail[offset[0] - base : offset[1] - base], delta),
-            )
-        )
-    return moved
 
 
 def check_same(planned: Struct, found: Struct, name: str) -> None:

@@ -6,13 +6,11 @@ import functools
 import importlib
 import io
 import json
-import logging
 import re
 import shlex
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,7 @@ import boto3
 import pytest
 from airflow.sdk import DAG
 
-from chunkwise.aws_lambda import clients, dispatcher, environment, processor
-from chunkwise.aws_lambda import secrets as kept_secrets
+from chunkwise.aws_lambda import dispatcher, environment, processor
 from chunkwise.cli.arguments import parser
 from chunkwise.core.dispatch import merge as merging
 from chunkwise.core.dispatch.board import Board, snapshot
@@ -36,24 +33,34 @@ from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
 from chunkwise.packaging import ARCHITECTURES, PYTHONS, Target
 from tests.support.cloudformation import Stack
+from tests.support.deployed import (
+    CRYPT,
+    FULL,
+    LARGE,
+    NEEDED,
+    PROTECT,
+    SECRET,
+    STACK,
+    TEMPLATE,
+    VARIABLES,
+    Calls,
+    aws,
+    policies_in,
+)
 from tests.support.dispatch import use
 from tests.support.faults import FOREVER, Faults
 from tests.support.files import MAKERS, MAPPING, people
 from tests.support.lambda_runtime import Context, s3_event
-from tests.support.permissions import Need, allows, needs, record, unused
+from tests.support.permissions import Need, allows, needs, unused
 from tests.support.s3 import S3
 from tests.support.strict_s3 import StrictS3
 
+__all__ = ["aws"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-TEMPLATE = REPOSITORY / "deploy" / "template.yaml"
-NEEDED = {"CodeBucket": "code", "CodeKey": "chunkwise.zip", "BucketName": "data"}
-SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:tokens-AbCdEf"
-PROTECT = "arn:aws:lambda:us-east-1:123456789012:function:protect"
-CRYPT = "arn:aws:kms:us-east-1:123456789012:key/1234"
 FUNCTIONS = ("Dispatcher", "Ingest", "Processor")
 LIMITS = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
 INVOKES_NOBODY = {"CHUNKWISE_PROCESSOR_FUNCTION": ""}
-STACK = Stack(TEMPLATE, **NEEDED)
 PAGE = (REPOSITORY / "deploy" / "README.md").read_text()
 TRUST = STACK.of_type("AWS::IAM::Role")["ProcessorRole"]["AssumeRolePolicyDocument"]
 
@@ -71,12 +78,14 @@ def test_the_linter_of_cloudformation_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_the_functions_are_the_handlers() -> None:
-    functions = STACK.of_type("AWS::Lambda::Function")
-    assert set(functions) == set(FUNCTIONS)
+    functions = LARGE.of_type("AWS::Lambda::Function")
+    assert set(functions) == set(VARIABLES)
+    assert set(STACK.of_type("AWS::Lambda::Function")) == set(FUNCTIONS)
     for properties in functions.values():
         module, _, name = properties["Handler"].rpartition(".")
         assert callable(getattr(importlib.import_module(module), name))
-        assert properties["Timeout"] == 900  # AWS Lambda quotas
+    for function in FUNCTIONS:
+        assert functions[function]["Timeout"] == 900  # AWS Lambda quotas
 
 
 def test_what_packages_are_built_for_can_be_deployed() -> None:
@@ -85,11 +94,11 @@ def test_what_packages_are_built_for_can_be_deployed() -> None:
     assert parameters["Runtime"]["AllowedValues"] == [f"python{version}" for version in PYTHONS]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", VARIABLES)
 def test_an_environment_variable_is_one_that_is_read(function: str) -> None:
-    stack = Stack(TEMPLATE, **NEEDED, Protector='{"name": "mask"}')
+    stack = Stack(TEMPLATE, **FULL, Protector='{"name": "mask"}')
     variables = stack.of_type("AWS::Lambda::Function")[function]["Environment"]["Variables"]
-    assert variables.keys() <= {variable.name for variable in environment.VARIABLES}
+    assert variables.keys() <= {variable.name for variable in VARIABLES[function]}
     environment.settings(variables)
 
 
@@ -104,14 +113,14 @@ def test_what_fails_is_not_run_again_and_not_lost(function: str) -> None:
     assert allows(STACK.policy(f"{function}Role"), send)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", VARIABLES)
 def test_a_function_writes_its_own_log_which_ends(function: str) -> None:
-    log = STACK.of_type("AWS::Logs::LogGroup")[f"{function}Log"]
-    name = STACK.of_type("AWS::Lambda::Function")[function]["FunctionName"]
+    log = LARGE.of_type("AWS::Logs::LogGroup")[f"{function}Log"]
+    name = LARGE.of_type("AWS::Lambda::Function")[function]["FunctionName"]
     assert log == {"LogGroupName": f"/aws/lambda/{name}", "RetentionInDays": 30}
     groups = "arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/"
     for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-        policy = STACK.policy(f"{function}Role")
+        policy = LARGE.policy(f"{function}Role")
         assert allows(policy, Need(action, f"{groups}{name}:log-stream:2026"))
         assert not allows(policy, Need(action, f"{groups}another:log-stream:2026"))
 
@@ -155,68 +164,16 @@ def test_only_files_that_arrive_start_the_dispatcher_and_only_if_asked() -> None
 
 # --- permissions --------------------------------------------------------------------------------------------
 
-Needs = dict[str, set[Need]]
-
-
-class Calls:
-    """What the calls of each role need.
-
-    :ivar stack: the template for the bucket of the test.
-    """
-
-    def __init__(self, s3: StrictS3, monkeypatch: pytest.MonkeyPatch, **parameters: str) -> None:
-        self.stack = Stack(TEMPLATE, **{**NEEDED, "BucketName": s3.bucket}, **parameters)
-        self.of: Needs = {}
-        self._s3 = s3
-        self._patch = monkeypatch
-
-    def role(self, name: str, client: Any) -> Any:
-        """Note the calls of a client as those of a role."""
-        record(client, self.of.setdefault(name, set()))
-        return client
-
-    def function(self, name: str, **variables: str) -> None:
-        """Let handlers run with the environment that the template gives this function, as its role.
-
-        :param variables: replaced; an empty one is taken out.
-        """
-        given = {**self.stack.of_type("AWS::Lambda::Function")[name]["Environment"]["Variables"], **variables}
-        for variable in environment.VARIABLES:
-            self._patch.delenv(variable.name, raising=False)
-        for variable, value in given.items():
-            if value:
-                self._patch.setenv(variable, value)
-        clients.forget()
-        self.role(f"{name}Role", clients.s3())
-
 
 @pytest.fixture
-def calls(scaled_s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
-    """A stack on a bucket that is versioned, as many are: more permissions are needed there."""
-    scaled_s3.client.put_bucket_versioning(
-        Bucket=scaled_s3.bucket, VersioningConfiguration={"Status": "Enabled"}
-    )
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": scaled_s3.endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
-    root = logging.getLogger()
-    before = root.level, [(handler, handler.formatter) for handler in root.handlers]
-    yield Calls(scaled_s3, monkeypatch, Serverless="true", DeleteInput="true")
-    root.setLevel(before[0])
-    for handler, formatter in before[1]:
-        handler.setFormatter(formatter)
-    clients.forget()
-    kept_secrets.forget()
+def calls(aws: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """A stack that does all that processors do."""
+    return Calls(aws, monkeypatch, Serverless="true", DeleteInput="true")
 
 
 def airflow_role() -> tuple[str, ...]:
     """The policies that the stack has for Airflow."""
-    return tuple(re.findall(r"<(\w+)>", STACK.outputs["AirflowPolicies"]))
+    return policies_in(STACK, "AirflowPolicies")
 
 
 SMALL = json.dumps({"chunk_bytes": 32 * KiB, "threshold_bytes": 0, "mode": "exact"})
@@ -363,11 +320,8 @@ def test_airflow_may_invoke_what_it_invokes_and_no_other_function() -> None:
 
 
 def test_nothing_is_allowed_on_everything() -> None:
-    stack = Stack(
-        TEMPLATE, **NEEDED, SecretArns=SECRET, ProtectFunctionArn=PROTECT, KeyArn=CRYPT, DeleteInput="true"
-    )
-    for name in [*stack.of_type("AWS::IAM::ManagedPolicy"), *stack.of_type("AWS::IAM::Role")]:
-        for statement in stack.policy(name):
+    for name in [*LARGE.of_type("AWS::IAM::ManagedPolicy"), *LARGE.of_type("AWS::IAM::Role")]:
+        for statement in LARGE.policy(name):
             for action in (
                 statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             ):
@@ -432,8 +386,7 @@ def test_the_page_names_parameters_and_outputs_that_are_there() -> None:
     assert {"CodeBucket", "CodeKey", "BucketName", "Serverless"} <= parameters
     assert parameters <= STACK.template["Parameters"].keys()
     outputs = set(re.findall(r"output `(\w+)`", PAGE)) | set(re.findall(r"queue `(\w+)`", PAGE))
-    assert {"AirflowPolicies", "StagingUri", "ProcessorFunction", "FailedQueue"} <= outputs
-    assert outputs <= STACK.outputs.keys()
+    assert outputs == LARGE.outputs.keys() - {"IngestFunction"}
 
 
 def test_the_commands_of_the_page_are_understood() -> None:

@@ -41,7 +41,7 @@ class Stack:
     :param path: of the template.
     :param parameters: those without a default, and others.
     :ivar resources: by logical name, those that exist.
-    :ivar outputs: values by name.
+    :ivar outputs: values by name, those that exist.
     """
 
     def __init__(self, path: Path, **parameters: str) -> None:
@@ -57,7 +57,11 @@ class Stack:
             for name, what in self.template["Resources"].items()
             if "Condition" not in what or self._holds(what["Condition"])
         }
-        self.outputs = {name: self._value(what["Value"]) for name, what in self.template["Outputs"].items()}
+        self.outputs = {
+            name: self._value(what["Value"])
+            for name, what in self.template["Outputs"].items()
+            if "Condition" not in what or self._holds(what["Condition"])
+        }
 
     def of_type(self, name: str) -> dict[str, dict[str, Any]]:
         """Properties of the resources of a type, e.g. ``"AWS::IAM::Role"``."""
@@ -133,6 +137,8 @@ class Stack:
                 return not self._true(arguments[0])
             case "Fn::Or":
                 return any(map(self._true, arguments))
+            case "Fn::And":
+                return all(map(self._true, arguments))
             case "Condition":
                 return self._holds(arguments)
         raise AssertionError(f"unknown condition {name}")

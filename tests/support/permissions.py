@@ -1,13 +1,13 @@
-"""Which permissions calls of S3 need, and whether a policy gives them.
+"""Which permissions calls of S3, SQS and Secrets Manager need, and whether a policy gives them.
 
 Sources: Amazon S3 API reference, "Permissions" of each operation, and "Required permissions for Amazon S3 API
-operations"; AWS IAM user guide, "Policy evaluation logic".
+operations"; Service Authorization Reference for the others; AWS IAM user guide, "Policy evaluation logic".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -66,13 +66,24 @@ def _read(params: Mapping[str, Any]) -> str:
     return "s3:GetObjectVersion" if "VersionId" in params else "s3:GetObject"
 
 
-def record(client: Any, found: set[Need]) -> None:
-    """Note from now on what the calls of a client need."""
+def record(client: Any, found: set[Need], *, places: Mapping[str, str] | None = None) -> None:
+    """Note from now on what the calls of a client need.
+
+    :param places: ARNs of queues, by their URLs.
+    """
+    service = client.meta.service_model.service_name
 
     def note(params: Mapping[str, Any], model: Any, **_: Any) -> None:
-        found.update(needs(model.name, params))
+        if service == "s3":
+            found.update(needs(model.name, params))
+        elif service == "sqs":
+            # a batch needs what each of its entries does
+            found.add(Need(f"sqs:{model.name.removesuffix('Batch')}", (places or {})[params["QueueUrl"]]))
+        else:
+            assert (service, model.name) == ("secretsmanager", "GetSecretValue")
+            found.add(Need("secretsmanager:GetSecretValue", params["SecretId"]))
 
-    client.meta.events.register("before-parameter-build.s3", note)
+    client.meta.events.register(f"before-parameter-build.{service}", note)
 
 
 def allows(statements: Iterable[Mapping[str, Any]], need: Need) -> bool:
@@ -81,14 +92,16 @@ def allows(statements: Iterable[Mapping[str, Any]], need: Need) -> bool:
     return effects == {"Allow"}
 
 
-def unused(statements: Iterable[Mapping[str, Any]], found: Iterable[Need]) -> set[tuple[str, str]]:
-    """Actions and resources of S3 that a policy allows and no call needed."""
+def unused(
+    statements: Iterable[Mapping[str, Any]], found: Iterable[Need], *, services: Sequence[str] = ("s3",)
+) -> set[tuple[str, str]]:
+    """Actions of services, and their resources, that a policy allows and no call needed."""
     left = {
         (action, resource)
         for statement in statements
         for action in _list(statement["Action"])
         for resource in _list(statement["Resource"])
-        if action.startswith("s3:")
+        if action.partition(":")[0] in services
     }
     return left - {
         (action, resource)

@@ -110,17 +110,24 @@ def aws_client(service: str, aws: Mapping[str, Any]) -> Any:
     return AwsBaseHook(**aws, client_type=service).conn
 
 
-def publish_receipt(context: Any, outlets: Sequence[Any], receipt: dict[str, Any]) -> None:
+def publish_receipt(
+    context: Any,
+    outlets: Sequence[Any],
+    receipt: dict[str, Any],
+    told: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
     """Give the asset events of a task its receipt.
 
-    :param outlets: of the task; an alias gets the object that was written.
+    :param outlets: of the task; an alias gets an event for each of ``told``.
+    :param told: what is new, each with its ``uri``; default: the receipt, if it has one.
     """
     events = context["outlet_events"]
     for outlet in outlets:
         if not isinstance(outlet, AssetAlias):
             events[outlet].extra = receipt
-        elif receipt["uri"] is not None:
-            events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
+            continue
+        for one in told if told is not None else [receipt] if receipt["uri"] is not None else []:
+            events[outlet].add(Asset(uri=one["uri"]), extra=dict(one))
 
 
 def who(context: Any) -> tuple[str, str]:

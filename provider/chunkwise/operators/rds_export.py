@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from airflow.sdk import Asset, AssetAlias
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds
@@ -20,7 +19,7 @@ from chunkwise.core.rds_export.relayout import (
     placed_in_place,
     relayout,
 )
-from chunkwise.edge import permanent_fails_at_once
+from chunkwise.edge import permanent_fails_at_once, publish_receipt
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -252,37 +251,27 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 "new_columns": done.new_columns,
             }
         )
-        self._publish(context, receipt)
+        publish_receipt(context, self.outlets, receipt)
         return receipt
 
     def _settings(self, context: Context, placed: Placed) -> Settings:
-        from chunkwise.core.delta import Policy, Settings
-        from chunkwise.operators.delta.maintenance import maintenance_of
+        from chunkwise.core.delta import Policy
+        from chunkwise.operators.delta.settings import settings_of
 
-        ti = context["ti"]
-        return Settings(
-            policy=Policy(
-                schema=self.schema_policy,
-                on_nanoseconds=self.on_nanoseconds,
-                partition_types=self.partition_types or {},
-            ),
-            maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
-            concurrency=self.concurrency,
-            extra_args=self.s3_extra_args,
-            info={
-                "airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)},
-                "rdsExport": placed.export,
-            },
+        policy = Policy(
+            schema=self.schema_policy,
+            on_nanoseconds=self.on_nanoseconds,
+            partition_types=self.partition_types or {},
         )
-
-    def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
-        """Say that the table is complete, to whoever waits for it."""
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if isinstance(outlet, AssetAlias):
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
-            else:
-                events[outlet].extra = receipt
+        return settings_of(
+            self.hook,
+            context,
+            policy,
+            checkpoint_every=self.checkpoint_every,
+            extra_args=self.s3_extra_args,
+            info={"rdsExport": placed.export},
+            concurrency=self.concurrency,
+        )
 
 
 def _struct(value: Any, kind: type[T], name: str) -> T:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
-
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds
 from chunkwise.core.errors import ConfigError
-from chunkwise.edge import permanent_fails_at_once
+from chunkwise.edge import permanent_fails_at_once, publish_receipt
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -144,30 +142,32 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 batch=self._batch(),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            self._publish(context, receipt)
+            new = [table for table in receipt["tables"] if table["committed"]]
+            publish_receipt(context, self.outlets, receipt, new)
             for verdict in receipt["not_added"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])
             done.check(fail_on_rejected=self.fail_on_rejected)
         return receipt
 
     def _settings(self, context: Context) -> Settings:
-        from chunkwise.core.delta import Policy, Settings
-        from chunkwise.operators.delta.maintenance import maintenance_of
+        from chunkwise.core.delta import Policy
+        from chunkwise.operators.delta.settings import settings_of
 
-        ti = context["ti"]
-        return Settings(
-            policy=Policy(
-                schema=self.schema_policy,
-                on_overwrite=self.on_overwrite,
-                on_delete=self.on_delete,
-                on_nanoseconds=self.on_nanoseconds,
-                partition_types=self.partition_types or {},
-            ),
-            maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
+        policy = Policy(
+            schema=self.schema_policy,
+            on_overwrite=self.on_overwrite,
+            on_delete=self.on_delete,
+            on_nanoseconds=self.on_nanoseconds,
+            partition_types=self.partition_types or {},
+        )
+        return settings_of(
+            self.hook,
+            context,
+            policy,
+            checkpoint_every=self.checkpoint_every,
+            extra_args=self.s3_extra_args,
             concurrency=self.concurrency,
             quarantine_uri=self.quarantine_uri,
-            extra_args=self.s3_extra_args,
-            info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
         )
 
     def _batch(self) -> Batch | None:
@@ -184,14 +184,3 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 "batch_number"
             ) from None
         return Batch(app_id=self.app_id, number=number)
-
-    def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
-        """Say which tables have a new version, to whoever waits for it."""
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if not isinstance(outlet, AssetAlias):
-                events[outlet].extra = receipt
-                continue
-            for table in receipt["tables"]:
-                if table["committed"]:
-                    events[outlet].add(Asset(uri=table["uri"]), extra=table)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
-
 from chunkwise._aws import AwsBaseOperator, GlueCatalogHook, aws_template_fields
-from chunkwise.edge import aws_client, permanent_fails_at_once
+from chunkwise.edge import aws_client, permanent_fails_at_once, publish_receipt
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -112,10 +110,6 @@ class DeltaToGlueOperator(AwsBaseOperator[GlueCatalogHook]):  # type: ignore[mis
                 extra_args=self.s3_extra_args,
             )
         receipt: dict[str, Any] = plain_json(done.to_json())
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if not isinstance(outlet, AssetAlias):
-                events[outlet].extra = receipt
-            elif receipt["action"] != "unchanged" and not self.compare_only:
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
+        changed = receipt["action"] != "unchanged" and not self.compare_only
+        publish_receipt(context, self.outlets, receipt, [receipt] if changed else [])
         return receipt

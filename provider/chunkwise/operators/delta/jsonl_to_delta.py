@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
-
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds
-from chunkwise.edge import permanent_fails_at_once
-from chunkwise.operators.delta.maintenance import maintenance_of
+from chunkwise.edge import permanent_fails_at_once, publish_receipt
+from chunkwise.operators.delta.settings import settings_of
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -111,12 +109,11 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
-        from chunkwise.core.delta import Arrival, Policy, Settings, Table
+        from chunkwise.core.delta import Arrival, Policy, Table
         from chunkwise.core.delta.json_files import RowPolicy, load_json_files
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "max_bad_rows", "max_reported")
-            ti = context["ti"]
             one = isinstance(self.objects, str | Mapping)
             done = load_json_files(
                 self.hook.conn,
@@ -129,22 +126,15 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                     quarantine_uri=self.quarantine_uri,
                     compression=self.compression,
                 ),
-                settings=Settings(
-                    policy=Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
-                    maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
+                settings=settings_of(
+                    self.hook,
+                    context,
+                    Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
+                    checkpoint_every=self.checkpoint_every,
                     extra_args=self.s3_extra_args,
-                    info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
                 ),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            self._publish(context, receipt)
+            publish_receipt(context, self.outlets, receipt, [receipt] if receipt["committed"] else [])
             done.check()
         return receipt
-
-    def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if not isinstance(outlet, AssetAlias):
-                events[outlet].extra = receipt
-            elif receipt["committed"]:
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
-
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds
-from chunkwise.edge import permanent_fails_at_once
+from chunkwise.edge import permanent_fails_at_once, publish_receipt
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -139,35 +137,27 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 report_uri=self.report_uri,
             )
             report: dict[str, Any] = plain_json(found.to_json())
-            self._publish(context, report)
+            publish_receipt(context, self.outlets, report, [report] if report["repaired"]["commits"] else [])
             for verdict in report["repaired"]["not_repaired"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])
             found.check(fail_on_differences=self.fail_on_differences)
         return report
 
     def _settings(self, context: Context) -> Settings:
-        from chunkwise.core.delta import Policy, Settings
-        from chunkwise.operators.delta.maintenance import maintenance_of
+        from chunkwise.core.delta import Policy
+        from chunkwise.operators.delta.settings import settings_of
 
-        ti = context["ti"]
-        return Settings(
-            policy=Policy(
-                schema=self.schema_policy,
-                on_overwrite=self.on_overwrite,
-                on_nanoseconds=self.on_nanoseconds,
-            ),
-            maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
+        policy = Policy(
+            schema=self.schema_policy,
+            on_overwrite=self.on_overwrite,
+            on_nanoseconds=self.on_nanoseconds,
+        )
+        return settings_of(
+            self.hook,
+            context,
+            policy,
+            checkpoint_every=self.checkpoint_every,
+            extra_args=self.s3_extra_args,
             concurrency=self.concurrency,
             quarantine_uri=self.quarantine_uri,
-            extra_args=self.s3_extra_args,
-            info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
         )
-
-    def _publish(self, context: Context, report: dict[str, Any]) -> None:
-        """Say that the table has a new version, to whoever waits for it."""
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if not isinstance(outlet, AssetAlias):
-                events[outlet].extra = report
-            elif report["repaired"]["commits"]:
-                events[outlet].add(Asset(uri=report["uri"]), extra=report)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import Asset, AssetAlias
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds, check_choices
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.queue.aside import BadMessages, OnBad
 from chunkwise.core.queue.drain import Limits
-from chunkwise.edge import aws_client, permanent_fails_at_once
-from chunkwise.operators.delta.maintenance import maintenance_of
+from chunkwise.edge import aws_client, permanent_fails_at_once, publish_receipt
+from chunkwise.operators.delta.settings import settings_of
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
-        from chunkwise.core.delta import Policy, Settings, Table
+        from chunkwise.core.delta import Policy, Table
         from chunkwise.core.delta.from_queue import QueueSpec, drain_to_table
 
         with permanent_fails_at_once():
@@ -150,7 +149,6 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
                 raise ConfigError(f"sqs_queue is {self.sqs_queue!r}: it must be the queue's URL").naming(
                     "sqs_queue"
                 )
-            ti = context["ti"]
             done = drain_to_table(
                 aws_client("sqs", self._hook_parameters),
                 self.hook.conn,
@@ -168,21 +166,17 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
                     partition=self.partition,
                     compression=self.compression,
                 ),
-                settings=Settings(
-                    policy=Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
-                    maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
+                settings=settings_of(
+                    self.hook,
+                    context,
+                    Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
+                    checkpoint_every=self.checkpoint_every,
                     extra_args=self.s3_extra_args,
-                    info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
                 ),
             )
             receipt: dict[str, Any] = plain_json(done.to_json())
         if receipt["version"] is None:
             context["ti"].xcom_push(key="return_value", value=receipt)
             raise AirflowSkipException("the queue has no new rows: nothing was committed")
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if isinstance(outlet, AssetAlias):
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)
-            else:
-                events[outlet].extra = receipt
+        publish_receipt(context, self.outlets, receipt)
         return receipt

@@ -53,6 +53,23 @@ def test_what_is_too_large_for_one_request_is_copied_in_parts(scaled_s3):
     assert scaled_s3.open_uploads() == []
 
 
+@pytest.mark.parametrize("data", [b"", b"rows"], ids=["empty", "small"])
+def test_an_old_botocore_copies_under_a_condition_too(scaled_s3, data, monkeypatch):
+    one = source(scaled_s3, data)
+    members = scaled_s3.client.meta.service_model.operation_model("CopyObject").input_shape.members
+    monkeypatch.delitem(members, "IfNoneMatch")
+    for made_now in (True, False):
+        found = made(scaled_s3.client, one, bucket=scaled_s3.bucket, key="to")
+        assert (found.made, found.size) == (made_now, len(data))
+    assert scaled_s3.get("to") == data
+    assert scaled_s3.calls["CopyObject"] == 0
+    assert scaled_s3.open_uploads() == []
+    scaled_s3.put("other", b"mine")
+    with pytest.raises(ObjectExists, match="is no copy of"):
+        made(scaled_s3.client, one, bucket=scaled_s3.bucket, key="other")
+    assert scaled_s3.get("other") == b"mine"
+
+
 @pytest.mark.parametrize("size", [4, 5 * MiB + 1], ids=["small", "large"])
 def test_a_foreign_object_under_the_name_is_left_alone(scaled_s3, size):
     one = source(scaled_s3, noise(size))

@@ -58,7 +58,9 @@ def copy(
 ) -> Copied:
     """Copy an object to where none stands, or where this very copy stands already.
 
-    One request, two if it stands there. What is copied is the object that the reference pins.
+    One request, two if it stands there. What is copied is the object that the reference pins. A botocore
+    before 1.40.70 or so does not know the condition of CopyObject: there it is written as any concatenation
+    is, by copied parts, or through the client if it is smaller than one.
 
     :param client: boto3 S3 client.
     :param extra_args: more arguments as for ``put_object``; each goes to the calls that accept it.
@@ -70,7 +72,7 @@ def copy(
     :raises ReadFailed: S3 does not say what stands there.
     """
     origin = origin_of(source)
-    if source.size > largest:
+    if source.size > largest or not _knows_condition(client):
         receipt = concat(
             client,
             [Range(source, 0, source.size)],
@@ -114,6 +116,11 @@ def copy(
             failure.transient = is_passing(error)
             raise failure from error
         return Copied(key=key, etag=answer["CopyObjectResult"]["ETag"], size=source.size, made=True)
+
+
+def _knows_condition(client: Any) -> bool:
+    operation = client.meta.service_model.operation_model("CopyObject")
+    return "IfNoneMatch" in operation.input_shape.members
 
 
 def standing(

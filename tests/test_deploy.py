@@ -38,6 +38,7 @@ from tests.support.deployed import (
     FULL,
     LARGE,
     NEEDED,
+    PAGE,
     PROTECT,
     SECRET,
     STACK,
@@ -57,11 +58,9 @@ from tests.support.strict_s3 import StrictS3
 
 __all__ = ["aws"]
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 FUNCTIONS = ("Dispatcher", "Ingest", "Processor")
 LIMITS = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
 INVOKES_NOBODY = {"CHUNKWISE_PROCESSOR_FUNCTION": ""}
-PAGE = (REPOSITORY / "deploy" / "README.md").read_text()
 TRUST = STACK.of_type("AWS::IAM::Role")["ProcessorRole"]["AssumeRolePolicyDocument"]
 
 

@@ -107,6 +107,9 @@ class Stack:
             case "Fn::Join":
                 separator, items = argument
                 return separator.join(self._value(items))
+            case "Fn::Select":
+                at, items = argument
+                return self._value(items[int(at)])
             case "Fn::If":
                 condition, yes, no = argument
                 return self._value(yes if self._holds(condition) else no)

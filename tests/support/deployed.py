@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from chunkwise.aws_lambda import clients, delta, environment, webhook
 from chunkwise.aws_lambda import secrets as kept_secrets
 from tests.support.cloudformation import Stack
-from tests.support.permissions import Need, record
-from tests.support.strict_s3 import StrictS3
+from tests.support.permissions import Need, needs, record
+from tests.support.strict_s3 import Request, StrictS3
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "deploy" / "template.yaml"
 NEEDED = {"CodeBucket": "code", "CodeKey": "chunkwise.zip", "BucketName": "data"}
@@ -31,7 +32,9 @@ FULL = {
     "DeleteInput": "true",
     "Serverless": "true",
     "WebhookSecretArn": WORD,
+    "DeltaCodeKey": "delta.zip",
 }
+PAGE = (TEMPLATE.parent / "README.md").read_text()
 STACK = Stack(TEMPLATE, **NEEDED)
 LARGE = Stack(TEMPLATE, **FULL)
 #: by the logical name of a function, what it is configured by
@@ -40,8 +43,11 @@ VARIABLES = {
     "Ingest": environment.VARIABLES,
     "Processor": environment.VARIABLES,
     "Webhook": (*environment.VARIABLES, *webhook.VARIABLES),
+    "Delta": (*environment.VARIABLES, *delta.VARIABLES),
 }
-_EVERY = {variable.name for variable in (*environment.VARIABLES, *webhook.VARIABLES, *delta.VARIABLES)}
+_EVERY = {variable.name for variables in VARIABLES.values() for variable in variables}
+#: how deltalake's client of S3 calls itself
+_DELTALAKE = "object_store/"
 
 Needs = dict[str, set[Need]]
 
@@ -82,6 +88,20 @@ class Calls:
         kept_secrets.forget()
         for client in (clients.s3(), clients.sqs(), clients.secrets_manager()):
             self.role(f"{name}Role", client, places=places)
+
+    def deltalake(self, name: str) -> None:
+        """Note the calls of deltalake, which has a client of its own, as those of a role."""
+        found = self.of.setdefault(name, set())
+        real = self._s3.proxy.serve
+
+        def serve(request: Request) -> Any:
+            if request.headers.get("User-Agent", "").startswith(_DELTALAKE):
+                bucket, _, key = unquote(request.path).lstrip("/").partition("/")
+                listed = request.query.get("prefix", "")
+                found.update(needs(request.operation, {"Bucket": bucket, "Key": key, "Prefix": listed}))
+            return real(request)
+
+        self._patch.setattr(self._s3.proxy, "serve", serve)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chunkwise.core.delta import Arrival, Policy, Settings
+from chunkwise.core.delta import Arrival, Policy, Settings, json_records
 from chunkwise.core.delta.json_files import LoadReceipt, RowPolicy, load_json_files
 from chunkwise.core.errors import (
     ConfigError,
@@ -70,6 +70,31 @@ def test_rows_of_every_form_are_in_the_table(lake: Lake, key: str) -> None:
 def test_one_object_in_any_layout_is_one_row(lake: Lake) -> None:
     load(lake, put(lake, b'{\n "id": 1\n}\n', "in/one.json")).check()
     assert lake.rows("id") == [{"id": 1}]
+
+
+@pytest.mark.parametrize("indent", [None, 2], ids=["dense", "spread"])
+def test_an_array_that_is_too_large_to_be_held_is_read_as_a_stream(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, indent: int | None
+) -> None:
+    monkeypatch.setattr(json_records, "LARGEST", 3_000)
+    rows = [{"id": number, "text": 'x],"{[' * (number % 7)} for number in range(500)]
+    body = b" \n" + json.dumps(rows, indent=indent).encode()
+    assert len(body) > 10_000
+    load(lake, put(lake, body, "in/large.json")).check()
+    assert lake.rows("id") == rows
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b",1]", b"]]", b',{"id":"' + b"x" * 4_000 + b'"}]'], ids=["open", "number", "more", "long"]
+)
+def test_a_large_array_that_is_no_array_of_objects_adds_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, tail: bytes
+) -> None:
+    monkeypatch.setattr(json_records, "LARGEST", 3_000)
+    body = b"[" + b",".join(b'{"id":%d}' % number for number in range(1_000)) + tail
+    with pytest.raises(InvalidSource, match=r"large\.json begins as a JSON array"):
+        load(lake, put(lake, body, "in/large.json")).check()
+    assert data_files(lake) == []
 
 
 def test_a_file_that_comes_again_adds_no_rows_also_after_its_rows_were_compacted(lake: Lake) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
+from chunkwise.core.delta.aside import Aside
 from chunkwise.core.delta.json_records import batches, document, form_of, lines_of
 from chunkwise.core.delta.model import Arrival, TableReceipt
 from chunkwise.core.delta.places import Table
@@ -28,10 +28,9 @@ from chunkwise.core.errors import (
     ChunkwiseError,
     ConfigError,
     DeltaError,
-    QuarantineLimitExceeded,
     SourceNotFound,
 )
-from chunkwise.core.records.compression import codec, decompress
+from chunkwise.core.records.compression import decompress
 from chunkwise.core.storage import ObjectRef, S3Source, S3Writer, objects, pin
 
 log = logging.getLogger(__name__)
@@ -254,7 +253,14 @@ class _Load:
             add_columns=self._settings.policy.schema == "add_columns",
         )
         encoder = RowEncoder(columns, policy.compression)
-        table, aside = self._table, _Aside(self._client, ref, policy, self._settings.extra_args)
+        table = self._table
+        aside = Aside(
+            self._client,
+            ref,
+            most=policy.max_bad_rows,
+            place=policy.quarantine_uri,
+            extra_args=self._settings.extra_args,
+        )
         writer = S3Writer(
             self._client,
             table.bucket,
@@ -289,62 +295,3 @@ class _Load:
                 quarantine_uri=quarantine_uri,
             ),
         )
-
-
-class _Aside:
-    """Rows of a file that do not fit."""
-
-    def __init__(
-        self, client: Any, ref: ObjectRef, policy: RowPolicy, extra_args: Mapping[str, Any] | None
-    ) -> None:
-        self._client = client
-        self._ref = ref
-        self._policy = policy
-        self._extra_args = extra_args
-        self._writer: S3Writer | None = None
-        self._gzip = codec("gzip")
-        self.count = 0
-
-    def put(self, bad: Sequence[BadRow]) -> None:
-        """:raises QuarantineLimitExceeded: too many."""
-        for row in bad:
-            self.count += 1
-            if self.count > self._policy.max_bad_rows:
-                raise QuarantineLimitExceeded(
-                    f"{self._ref.uri}: {row.why}; that is more than max_bad_rows={self._policy.max_bad_rows},"
-                    " and nothing of this file was added"
-                )
-            line = {
-                "uri": self._ref.uri,
-                "row": row.number,
-                "reason": row.why,
-                "record": row.record.decode("utf-8", "backslashreplace"),
-            }
-            self._open().write(self._gzip.compress(json.dumps(line).encode() + b"\n"))
-
-    def _open(self) -> S3Writer:
-        if self._writer is None:
-            place = Table.at(str(self._policy.quarantine_uri))
-            digest = hashlib.blake2b(f"{self._ref.uri} {self._ref.etag}".encode(), digest_size=16).hexdigest()
-            self._writer = S3Writer(
-                self._client,
-                place.bucket,
-                place.key(f"{digest}.jsonl.gz"),
-                content_type=self._gzip.content_type,
-                extra_args=self._extra_args,
-            )
-        return self._writer
-
-    def publish(self) -> str | None:
-        """Publish what went aside; its URI."""
-        if self._writer is None:
-            return None
-        self._writer.write(self._gzip.end_member())
-        return self._writer.close().uri
-
-    def __enter__(self) -> _Aside:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._writer is not None:
-            self._writer.__exit__(*error)

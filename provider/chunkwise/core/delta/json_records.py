@@ -9,13 +9,15 @@ from typing import Final
 import msgspec
 
 from chunkwise.core.delta.rows import SAMPLE_BYTES, SAMPLE_ROWS
-from chunkwise.core.errors import InvalidSource, UnsupportedSource
+from chunkwise.core.errors import InvalidSource, PagingError, UnsupportedSource
 from chunkwise.core.formats.json_text import WHITE
+from chunkwise.core.paging.splitter import RecordSplitter, SplitLimits
 from chunkwise.core.records.compression import Compression
+from chunkwise.core.selector import Selector
 from chunkwise.core.storage import ObjectRef
 from chunkwise.core.units import MiB
 
-#: of a line, and of a file that is one JSON document: they are held in memory
+#: of a line, an element of an array, and a file that is one object: they are held in memory
 LARGEST: Final = 64 * MiB
 _BATCH_BYTES: Final = 4 * MiB
 _BATCH_ROWS: Final = 10_000
@@ -60,7 +62,8 @@ def lines_of(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
 def document(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
     """The records of a ``.json`` file: of an array, one object in any layout, or lines.
 
-    :raises UnsupportedSource: a document is too large to be held.
+    :raises InvalidSource: it begins as an array and is none, or an array that is too large to be held has an
+        element that is no object.
     """
     pieces = iter(pieces)
     whole = bytearray()
@@ -68,10 +71,8 @@ def document(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
         whole += piece
         if len(whole) > LARGEST:
             if whole.lstrip(WHITE)[:1] == b"[":
-                raise UnsupportedSource(
-                    f"{ref.uri} is a JSON array of more than {LARGEST} bytes: dispatch it into Parquet, or"
-                    " write JSON Lines"
-                )
+                yield from _elements(chain([bytes(whole)], pieces), ref)
+                return
             yield from lines_of(chain([bytes(whole)], pieces), ref)
             return
     text = bytes(whole)
@@ -87,6 +88,33 @@ def document(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
         yield from lines_of([text], ref)
     else:
         yield text.strip(WHITE)
+
+
+def _elements(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
+    """The objects of an array of any size.
+
+    :raises InvalidSource: it is no array of objects.
+    """
+    rest = memoryview(b"")
+    blocks = iter(pieces)
+
+    def readinto(buffer: memoryview) -> int:
+        nonlocal rest
+        while not rest:
+            block = next(blocks, None)
+            if block is None:
+                return 0
+            rest = memoryview(block)
+        size = min(len(buffer), len(rest))
+        buffer[:size], rest = rest[:size], rest[size:]
+        return size
+
+    limits = SplitLimits(record=LARGEST)
+    try:
+        for batch in RecordSplitter(readinto, Selector.compile(""), limits):
+            yield from map(bytes, batch.records)
+    except PagingError as error:
+        raise InvalidSource(f"{ref.uri} begins as a JSON array, and is none of objects: {error}") from None
 
 
 def batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:

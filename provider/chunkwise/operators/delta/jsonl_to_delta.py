@@ -22,7 +22,7 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
 
     Files are read, converted and uploaded as a stream, in memory that depends on batches and parts, not on
     their size. ``.jsonl``, ``.ndjson`` and ``.json`` are read, also with ``.gz`` or ``.zst`` behind it; a
-    ``.json`` file may be an array or one object (of 64 MiB at most), or lines.
+    ``.json`` file may be an array, one object (of 64 MiB at most), or lines.
 
     **Columns.** What ``schema`` gives; else what the table has; else, for a table that does not exist yet,
     what the first 10,000 rows (8 MiB) of a file show: integers are ``int64``, other numbers ``double``,

@@ -289,6 +289,7 @@ def list_objects(
     prefix: str,
     *,
     start_after: str | None = None,
+    below: bool = True,
     extra_args: Mapping[str, Any] | None = None,
     retries: Retries = RETRIES,
 ) -> Iterator[Listed]:
@@ -296,12 +297,15 @@ def list_objects(
 
     :param prefix: of the keys; empty: all.
     :param start_after: only keys behind this one.
+    :param below: those in folders below the prefix, too.
     :param extra_args: more arguments as for ``put_object``; those that ListObjectsV2 knows are sent.
     :raises ReadFailed: S3 refuses, or failed at every attempt.
     """
     arguments = {"Bucket": bucket, "Prefix": prefix, **CallArguments(client, extra_args).of("ListObjectsV2")}
     if start_after is not None:
         arguments["StartAfter"] = start_after
+    if not below:
+        arguments["Delimiter"] = "/"
     while True:
         try:
             page = _retried(lambda: client.list_objects_v2(**arguments), retries)

@@ -148,25 +148,36 @@ def abort_stale_uploads(
 
 
 def abort_below(
-    client: Any, bucket: str, prefix: str, *, extra_args: Mapping[str, Any] | None = None
+    client: Any,
+    bucket: str,
+    prefix: str,
+    *,
+    named: Callable[[str], bool] | None = None,
+    extra_args: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Abort every upload below a prefix of which nobody needs anything any more.
 
     :param client: boto3 S3 client; needs ``s3:ListBucketMultipartUploads``.
     :param bucket: bucket.
-    :param prefix: ends with a slash.
+    :param prefix: ends with a slash, unless ``named`` tells which uploads are meant.
+    :param named: whether the upload of a key is one of them; default: all are.
     :param extra_args: those that apply are sent (e.g. ``ExpectedBucketOwner``).
     :return: ids of the aborted uploads.
     :raises ConfigError: the prefix is not that of a folder.
     :raises UploadFailed: an upload could not be aborted.
     """
-    if not prefix.endswith("/"):
+    if named is None and not prefix.endswith("/"):
         raise ConfigError(f"{prefix!r} must end with '/': it would name uploads of other keys as well")
     arguments = CallArguments(client, extra_args, key=prefix)
     pages = client.get_paginator("list_multipart_uploads").paginate(
         Bucket=bucket, Prefix=prefix, **arguments.of("ListMultipartUploads")
     )
-    found = [(upload["Key"], upload["UploadId"]) for page in pages for upload in page.get("Uploads", ())]
+    found = [
+        (upload["Key"], upload["UploadId"])
+        for page in pages
+        for upload in page.get("Uploads", ())
+        if named is None or named(upload["Key"])
+    ]
     for key, upload_id in found:
         abort_upload(client, bucket, key, upload_id, arguments=CallArguments(client, extra_args, key=key))
     return [upload_id for _, upload_id in found]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from chunkwise.core.errors import SchemaMismatch
 from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.assembly import Index, shift_chunk
+from chunkwise.core.formats.parquet.habits import dictionaries_of, habit_of, options_of
 from chunkwise.core.formats.parquet.merging import merge_column_indexes, merge_metas, merge_offset_indexes
 from chunkwise.core.formats.parquet.metadata import (
     MAGIC,
@@ -33,13 +34,6 @@ from chunkwise.core.formats.parquet.pool import Released
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
 from chunkwise.core.units import MiB
 
-#: CompressionCodec of parquet.thrift; LZO, which nobody writes any more, and LZ4, which is read in two ways,
-#: become their successors
-_CODECS: Final = {
-    0: "none", 1: "snappy", 2: "gzip", 3: "snappy", 4: "brotli", 5: "lz4", 6: "zstd", 7: "lz4"
-}  # fmt: skip
-_DICTIONARY_ENCODINGS: Final = frozenset({2, 8})
-_DATA_PAGE_V2: Final = 3
 _INT96: Final = 3
 _FIXED: Final = 7
 _BLOCK: Final = 4 * MiB
@@ -149,19 +143,11 @@ class ColumnWriter:
 
     def __init__(self, field: Field, way: Way, chunks: Sequence[Struct]) -> None:
         metas = [get(chunk, Chunk.META) for chunk in chunks]
-        named = list(zip(way.paths, metas))
+        named = list(zip(way.paths, map(habit_of, chunks)))
         self._leaves = field.leaves
         self._schema = way.schema
-        self._options: dict[str, Any] = {
-            "compression": {path: _CODECS.get(get(meta, Meta.CODEC), "snappy") for path, meta in named},
-            "write_statistics": [path for path, meta in named if Meta.STATISTICS in meta] or False,
-            "write_page_index": any(_has_index(chunk) for chunk in chunks),
-            "data_page_version": "2.0" if any(map(_is_v2, metas)) else "1.0",
-            **way.options,
-        }
-        self._dictionaries: list[str] | bool = [
-            path for path, meta in named if _has_dictionary(meta)
-        ] or False
+        self._options: dict[str, Any] = {**options_of(named), **way.options}
+        self._dictionaries = dictionaries_of(named)
         self._paths = [get(meta, Meta.PATH) for meta in metas]
         kind = way.schema.field(0).type
         self._repeats = bool(self._dictionaries) and (pa.types.is_string(kind) or pa.types.is_binary(kind))
@@ -308,19 +294,6 @@ def _footer(data: memoryview) -> Footer:
 
 def _fields(data: memoryview) -> tuple[Field, ...]:
     return fields_of(_footer(data).head, "a column")
-
-
-def _has_dictionary(meta: Struct) -> bool:
-    encodings = get(meta, Meta.ENCODINGS, (5, []))[1]
-    return bool(get(meta, Meta.DICTIONARY_PAGE)) or not _DICTIONARY_ENCODINGS.isdisjoint(encodings)
-
-
-def _has_index(chunk: Struct) -> bool:
-    return index_range(chunk, Chunk.OFFSET_INDEX, Chunk.OFFSET_INDEX_LENGTH) is not None
-
-
-def _is_v2(meta: Struct) -> bool:
-    return any(get(stats, 1) == _DATA_PAGE_V2 for stats in get(meta, Meta.ENCODING_STATS, (0, []))[1])
 
 
 def arrow_field(head: Struct, field: Field) -> pa.Field | None:

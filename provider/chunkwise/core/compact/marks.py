@@ -1,0 +1,89 @@
+"""How an output says which files it stands for: in its name, and in its footer.
+
+Its name is a digest of its sources, so that whoever merges the same ones finds it. Its footer has 16 bytes of
+each file whose rows it has, those of its sources' own footers included: files that lie there still, or again,
+are known by them, whatever became of the output in between.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from chunkwise.core.formats.parquet import thrift
+from chunkwise.core.formats.parquet.metadata import File
+from chunkwise.core.formats.parquet.thrift import Struct, get
+from chunkwise.core.storage.copy import origin_of
+from chunkwise.core.storage.source import ObjectRef
+
+#: key of the metadata in the footer of an output
+COMPACTED: Final = b"chunkwise.compacted"
+_NAME: Final = re.compile(r"compacted-[0-9a-f]{32}\.parquet")
+_DIGEST: Final = 16
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What the footer of an output says.
+
+    :param rows: in it.
+    :param files: that it was made of.
+    :param sources: digests of the files that it stands for, in base64.
+    """
+
+    rows: int
+    files: int
+    sources: str
+
+    @property
+    def digests(self) -> frozenset[bytes]:
+        """Of the files that it stands for."""
+        data = base64.b64decode(self.sources, validate=True)
+        return frozenset(data[at : at + _DIGEST] for at in range(0, len(data), _DIGEST))
+
+
+def identity(ref: ObjectRef) -> bytes:
+    """What tells an object from every other one: place, ETag and size."""
+    return bytes.fromhex(origin_of(ref))
+
+
+def name_of(refs: Iterable[ObjectRef]) -> str:
+    """The name of the output of these files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for ref in refs:
+        digest.update(identity(ref))
+    return f"compacted-{digest.hexdigest()}.parquet"
+
+
+def is_named(name: str) -> bool:
+    """Whether a name is that of an output."""
+    return _NAME.fullmatch(name) is not None
+
+
+def mark_of(rows: int, files: int, digests: Iterable[bytes]) -> bytes:
+    """The value for the footer."""
+    data = base64.b64encode(b"".join(sorted(digests))).decode("ascii")
+    return msgspec.json.encode(Mark(rows=rows, files=files, sources=data))
+
+
+def mark_in(head: Struct) -> Mark | None:
+    """What a footer says of the files that it stands for; ``None``: it says nothing, or nothing readable.
+
+    :param head: of the footer.
+    """
+    for entry in thrift.structs(head, File.KEY_VALUES):
+        if get(entry, 1) != COMPACTED:
+            continue
+        try:
+            found = msgspec.json.decode(get(entry, 2, b""), type=Mark)
+            if len(base64.b64decode(found.sources, validate=True)) % _DIGEST:
+                return None
+        except (msgspec.MsgspecError, binascii.Error, ValueError):
+            return None
+        return found
+    return None

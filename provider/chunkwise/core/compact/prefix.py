@@ -1,0 +1,341 @@
+"""Small files below a prefix become few: folder by folder, and nothing is lost whenever it ends.
+
+What a reader of a plain prefix sees is no transaction: where outputs lie beside their sources, rows are there
+twice from the moment an output appears until its sources are deleted. What holds at every moment, also after
+a kill, with several at once, and with one that was suspended in between: each row is there at least once. And
+once a run has ended well, each is there exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from chunkwise.core.compact.census import judge
+from chunkwise.core.compact.holding import Held
+from chunkwise.core.compact.marks import COMPACTED, identity, is_named, mark_of
+from chunkwise.core.compact.model import Compacted, File, Options, Skipped, Sources
+from chunkwise.core.compact.outputs import Place, make, planned
+from chunkwise.core.compact.packing import Bin, choose, pack
+from chunkwise.core.compact.schema import Schemas
+from chunkwise.core.compact.survey import survey
+from chunkwise.core.compact.tables import refuse_table_above, refuse_table_file
+from chunkwise.core.delta.places import Table, is_hidden
+from chunkwise.core.errors import (
+    ChunkwiseError,
+    ConfigError,
+    FormatError,
+    ObjectChanged,
+    ReadFailed,
+    SourceChanged,
+)
+from chunkwise.core.events.filters import ObjectFilter
+from chunkwise.core.events.model import ObjectCreated
+from chunkwise.core.storage import Listed, ObjectRef, objects
+
+log = logging.getLogger(__name__)
+
+_DELETERS: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """Which files are meant, and where their outputs go.
+
+    :param uri: ``s3://bucket/prefix`` of a folder; folders below it belong to it.
+    :param output_uri: the same of outputs, which keep the folders; default: beside the sources.
+    :param sources: whether the files stay; if so, outputs must lie elsewhere.
+    :param pattern: of the whole key, see :class:`~chunkwise.core.events.filters.ObjectFilter`.
+    """
+
+    uri: str
+    output_uri: str | None = None
+    sources: Sources = "keep"
+    pattern: str | None = None
+
+    @property
+    def source(self) -> Table:
+        """The folder of the files."""
+        return _folder(self.uri, "prefix_uri")
+
+    @property
+    def target(self) -> Table:
+        """The folder of the outputs."""
+        return self.source if self.output_uri is None else _folder(self.output_uri, "output_uri")
+
+    def check(self) -> None:
+        """:raises ConfigError: they do not go together."""
+        if self.sources not in ("keep", "delete"):
+            raise ConfigError(f"sources is {self.sources!r}: choose one of 'keep', 'delete'").naming(
+                "sources"
+            )
+        source, target = self.source, self.target
+        inside = target.bucket == source.bucket and (
+            f"{target.root}/".startswith(f"{source.root}/" if source.root else "")
+        )
+        if inside and target != source:
+            raise ConfigError(
+                f"output_uri {target.uri} lies below {source.uri}: outputs would be merged again. Put them"
+                " beside their sources (no output_uri) or elsewhere"
+            ).naming("output_uri")
+        if inside and self.sources == "keep":
+            raise ConfigError(
+                "the rows of files that stay beside their output would be there twice: give an output_uri"
+                f" outside of {source.uri}, or sources='delete'"
+            ).naming("sources", "output_uri")
+
+
+def compact_prefix(
+    client: Any,
+    where: Where,
+    *,
+    options: Options | None = None,
+    preview: bool = False,
+    owner: str = "chunkwise",
+    run: str = "",
+) -> Compacted:
+    """Merge the small files of each folder.
+
+    A listing of the whole, and of each folder with work; a request for the footer of each small file and of
+    each output in such a folder; memory for the files of one folder.
+
+    :param client: boto3 S3 client; no more requests run at once than its pool has connections.
+    :param preview: look and decide only; nothing is written or deleted.
+    :param owner: who compacts, for whoever finds its lease (host, task).
+    :param run: which run of it.
+    :raises ConfigError: the places do not go together, or it is a table.
+    :raises StorageError: S3 refuses, or failed at every attempt; the next run goes on.
+    """
+    options = options or Options()
+    where.check()
+    refuse_table_above(client, where.source, options.extra_args)
+    found = Compacted(uri=where.source.uri, preview=preview)
+    for folder in _folders(client, where, options, found):
+        one = _Folder(client, where, folder, options, found)
+        if preview:
+            one.run(preview=True)
+            continue
+        with Held(client, where.target.bucket, one.target_front, options, owner, run) as lease:
+            one.run(check=lease.check)
+    log.info(
+        "%s: %d files, %d of them %s %d; %d deleted",
+        found.uri,
+        found.files_before,
+        found.merged,
+        "would become" if preview else "became",
+        len(found.outputs),
+        found.deleted,
+    )
+    return found
+
+
+@dataclass(kw_only=True, slots=True)
+class _Count:
+    small: int = 0
+    outputs: int = 0
+
+
+def _folders(client: Any, where: Where, options: Options, found: Compacted) -> list[str]:
+    """Folders that may have work, by their names below the prefix, each with a slash at its end."""
+    source = where.source
+    wanted = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
+    counts: dict[str, _Count] = {}
+    lone: dict[str, str] = {}
+    front = f"{source.root}/" if source.root else ""
+    for one in objects.list_objects(client, source.bucket, front, extra_args=options.extra_args):
+        path = one.key[len(front) :]
+        refuse_table_file(source, path)
+        if not _is_wanted(source.bucket, one, path, wanted):
+            continue
+        found.files_before += 1
+        folder, slash, name = path.rpartition("/")
+        count = counts.setdefault(folder + slash, _Count())
+        count.outputs += is_named(name)
+        if one.size < options.small:
+            count.small += 1
+            lone[folder + slash] = f"s3://{source.bucket}/{one.key}"
+    work = []
+    for folder, count in counts.items():
+        if count.small >= 2 or (count.small and count.outputs and where.sources == "delete"):
+            work.append(folder)
+        elif count.small:
+            found.skipped.append(
+                Skipped(uri=lone[folder], reason="alone", detail="there are too few files to merge it with")
+            )
+    return work
+
+
+def _is_wanted(bucket: str, one: Listed, path: str, wanted: ObjectFilter) -> bool:
+    event = ObjectCreated(bucket=bucket, key=one.key, event="ObjectCreated:Put", size=one.size)
+    return not is_hidden(path) and wanted.passes(event)
+
+
+class _Folder:
+    """One folder."""
+
+    def __init__(self, client: Any, where: Where, folder: str, options: Options, found: Compacted) -> None:
+        self._client = client
+        self._where = where
+        self._options = options
+        self._found = found
+        self._front = _front(where.source) + folder
+        self.target_front = _front(where.target) + folder
+        self._in_place = (where.source.bucket, self._front) == (where.target.bucket, self.target_front)
+        self._schemas = Schemas()
+        self._deletes = where.sources == "delete"
+
+    def run(self, *, preview: bool = False, check: Any = None) -> None:
+        """Merge its files.
+
+        :param check: raises if the folder is no longer this one's to work on.
+        """
+        if check is not None:
+            self._options = replace(self._options, check=_both(self._options.check, check))
+        small, outputs = self._look()
+        if outputs is None:
+            return
+        census = judge(small, outputs)
+        self._found.skipped += census.skipped
+        ours = {output.ref.key for output in outputs if output.ref.bucket == self._where.target.bucket}
+        done = [file for file in census.done if self._deletes or file.ref.key in ours]
+        self._found.skipped += [
+            Skipped(uri=file.ref.uri, reason="covered", detail="an output has its rows")
+            for file in census.done
+            if file not in done
+        ]
+        if not preview:
+            self._delete(done)
+        bins, skipped = pack(census.wanted, self._options)
+        self._found.skipped += skipped
+        for one in bins:
+            self._merge(one, preview=preview)
+
+    # --- what is there --------------------------------------------------------------------------------------
+
+    def _look(self) -> tuple[list[File], list[File] | None]:
+        """The small files, and all outputs; of a folder with an output that cannot be read, none."""
+        where, options = self._where, self._options
+        wanted = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
+        before = datetime.now(UTC) - options.min_age
+        refs: dict[str, ObjectRef] = {}
+        small: set[str] = set()
+        for one in self._listed(where.source.bucket, self._front):
+            name = one.key[len(self._front) :]
+            ref = ObjectRef(bucket=where.source.bucket, key=one.key, etag=one.etag, size=one.size)
+            if not _is_wanted(where.source.bucket, one, name, wanted):
+                continue
+            if one.size < options.small and one.last_modified <= before:
+                small.add(ref.uri)
+                refs[ref.uri] = ref
+            elif is_named(name):
+                refs[ref.uri] = ref
+        if not self._in_place:
+            for one in self._listed(where.target.bucket, self.target_front):
+                if is_named(one.key[len(self.target_front) :]):
+                    ref = ObjectRef(bucket=where.target.bucket, key=one.key, etag=one.etag, size=one.size)
+                    refs[ref.uri] = ref
+        files: list[File] = []
+        unread: list[Skipped] = []
+        for file in survey(self._client, list(refs.values()), self._schemas, options):
+            if isinstance(file, File):
+                files.append(file)
+                continue
+            self._found.skipped.append(file)
+            if is_named(file.uri.rpartition("/")[2]):
+                unread.append(file)
+        for output in unread:
+            # it may have rows of these files: nobody knows
+            log.error("%s could not be read, so its folder is left alone: %s", output.uri, output.detail)
+        if any(one.reason == "unread" for one in unread):
+            raise ReadFailed(f"{unread[0].uri} could not be read: {unread[0].detail}")
+        outputs = [file for file in files if file.is_output]
+        return [file for file in files if file.ref.uri in small], None if unread else outputs
+
+    def _listed(self, bucket: str, front: str) -> Iterator[Listed]:
+        arguments = self._options.extra_args
+        return objects.list_objects(self._client, bucket, front, below=False, extra_args=arguments)
+
+    # --- what is done ---------------------------------------------------------------------------------------
+
+    def _merge(self, one: Bin, *, preview: bool) -> None:
+        choice = choose(one.files, self._options)
+        if choice.way is None:
+            self._leave(one, "unsupported", choice.why)
+            return
+        digests = frozenset[bytes]().union(*(file.stands_for for file in one.files))
+        mark = mark_of(one.rows, len(one.files), digests | {identity(file.ref) for file in one.files})
+        place = Place(
+            bucket=self._where.target.bucket,
+            key=self.target_front + one.name,
+            values={COMPACTED: mark},
+        )
+        if preview:
+            self._found.outputs.append(planned(one, choice, place))
+            return
+        try:
+            output, _ = make(self._client, one, choice, place, self._options)
+        except SourceChanged as error:
+            self._leave(one, "changed", str(error))
+            return
+        except FormatError as error:
+            self._leave(one, "damaged", str(error))
+            return
+        self._found.outputs.append(output)
+        if self._deletes:
+            self._delete(one.files)
+
+    def _leave(self, one: Bin, reason: str, detail: str) -> None:
+        log.warning("%d files from %s on were not merged: %s", len(one.files), one.uris[0], detail)
+        self._found.skipped += [Skipped(uri=uri, reason=reason, detail=detail) for uri in one.uris]
+
+    def _delete(self, files: Sequence[File]) -> None:
+        """Delete files whose rows an output has, each only if it still is the one that was merged.
+
+        :raises DeleteFailed: S3 refuses, or failed at every attempt, after all were tried.
+        """
+        if not files:
+            return
+        self._options.ask()
+        workers = max(1, min(_DELETERS, self._client.meta.config.max_pool_connections, len(files)))
+        with ThreadPoolExecutor(workers, thread_name_prefix="chunkwise-delete") as pool:
+            ends = list(pool.map(self._delete_one, files))
+        failures = [end for end in ends if end is not None and not isinstance(end, ObjectChanged)]
+        self._found.deleted += ends.count(None)
+        for file, end in zip(files, ends):
+            if isinstance(end, ObjectChanged):
+                self._found.skipped.append(Skipped(uri=file.ref.uri, reason="changed", detail=str(end)))
+        for error in sorted(failures, key=lambda error: not error.transient):
+            raise error
+
+    def _delete_one(self, file: File) -> ChunkwiseError | None:
+        ref = file.ref
+        arguments = self._options.extra_args
+        try:
+            objects.delete(self._client, ref.bucket, ref.key, if_match=ref.etag, extra_args=arguments)
+        except ChunkwiseError as error:
+            return error
+        return None
+
+
+def _both(one: Any, other: Any) -> Any:
+    def check() -> None:
+        if one is not None:
+            one()
+        other()
+
+    return check
+
+
+def _front(place: Table) -> str:
+    return f"{place.root}/" if place.root else ""
+
+
+def _folder(uri: str, name: str) -> Table:
+    try:
+        return Table.at(uri)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("table_uri", name)).naming(name) from None

@@ -384,7 +384,7 @@ def test_the_page_names_parameters_and_outputs_that_are_there() -> None:
     parameters = set(re.findall(r"\b([A-Z]\w+)=", PAGE))
     assert {"CodeBucket", "CodeKey", "BucketName", "Serverless"} <= parameters
     assert parameters <= STACK.template["Parameters"].keys()
-    outputs = set(re.findall(r"output `(\w+)`", PAGE)) | set(re.findall(r"queue `(\w+)`", PAGE))
+    outputs = set(re.findall(r"output\s+`(\w+)`", PAGE)) | set(re.findall(r"queue\s+`(\w+)`", PAGE))
     assert outputs == LARGE.outputs.keys() - {"IngestFunction"}
 
 

@@ -99,11 +99,14 @@ class Stack:
             case "Ref":
                 return self._ref(argument)
             case "Fn::GetAtt":
-                resource, _, attribute = argument.partition(".")
-                assert resource in self.template["Resources"], resource
-                return f"<{resource}.{attribute}>"
+                return self._attribute(argument)
             case "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda found: str(self._ref(found[1])), argument)
+                text, own = argument if isinstance(argument, list) else (argument, {})
+                return re.sub(
+                    r"\$\{([^}]+)\}",
+                    lambda found: str(self._value(own[found[1]]) if found[1] in own else self._ref(found[1])),
+                    text,
+                )
             case "Fn::Join":
                 separator, items = argument
                 return separator.join(self._value(items))
@@ -115,6 +118,14 @@ class Stack:
                 return self._value(yes if self._holds(condition) else no)
         raise AssertionError(f"unknown function {name}")
 
+    def _attribute(self, name: str) -> str:
+        resource, _, attribute = name.partition(".")
+        found = self.template["Resources"][resource]
+        if (found["Type"], attribute) == ("AWS::Logs::LogGroup", "Arn"):
+            group = self._value(found["Properties"]["LogGroupName"])
+            return f"arn:aws:logs:us-east-1:123456789012:log-group:{group}:*"
+        return f"<{name}>"
+
     def _ref(self, name: str) -> Any:
         if name == "AWS::NoValue":
             return _NOTHING
@@ -124,6 +135,8 @@ class Stack:
             value = self.parameters[name]
             kind = self.template["Parameters"][name]["Type"]
             return str(value).split(",") if kind == "CommaDelimitedList" else value
+        if "." in name:
+            return self._attribute(name)
         assert name in self.template["Resources"], name
         return f"<{name}>"
 

@@ -31,6 +31,11 @@ def raises(event: Any, context: Any) -> None:
     raise KeyError("4111 1111 1111 1111")
 
 
+def fails_durably(event: Any, context: Any) -> dict[str, Any]:
+    """Without a report, as an execution that was stopped or ran out of time."""
+    return {"Status": "FAILED", "Error": {"ErrorType": "KeyError", "ErrorMessage": "4111 1111 1111 1111"}}
+
+
 def dies_first(event: Any, context: Any) -> Any:
     """A processor whose first attempts die: of time, of memory, by a signal; every fourth chunk lives."""
     return _dies_first(event, context, processor.handler)

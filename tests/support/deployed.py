@@ -33,6 +33,7 @@ FULL = {
     "Serverless": "true",
     "WebhookSecretArn": WORD,
     "DeltaCodeKey": "delta.zip",
+    "DurableSeconds": "3600",
 }
 PAGE = (TEMPLATE.parent / "README.md").read_text()
 STACK = Stack(TEMPLATE, **NEEDED)

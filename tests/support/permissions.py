@@ -86,6 +86,22 @@ def record(client: Any, found: set[Need], *, places: Mapping[str, str] | None = 
     client.meta.events.register(f"before-parameter-build.{service}", note)
 
 
+def function_need(operation: str, params: Mapping[str, Any], arn: str) -> Need:
+    """What a call of Lambda needs.
+
+    Source: AWS Lambda developer guide, "Security and permissions for Lambda durable functions": a call on an
+    execution is judged by the ARN of the execution, which is below that of a version.
+
+    :param arn: of the function that is called, as the policy names it.
+    """
+    action = "lambda:InvokeFunction" if operation == "Invoke" else f"lambda:{operation}"
+    if "DurableExecutionArn" in params:
+        _, _, below = params["DurableExecutionArn"].partition(":function:")
+        return Need(action, f"{arn}:{below.partition(':')[2]}")
+    qualifier = params.get("Qualifier")
+    return Need(action, f"{arn}:{qualifier}" if qualifier else arn)
+
+
 def allows(statements: Iterable[Mapping[str, Any]], need: Need) -> bool:
     """Whether a policy gives a permission."""
     effects = {statement["Effect"] for statement in statements if _speaks_of(statement, need)}

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +32,14 @@ from chunkwise.packaging import (
     PackageTooLarge,
     Part,
     Target,
+    archive,
     build,
     elf,
+    names,
     report,
 )
 from chunkwise.packaging.install import lock_of
+from chunkwise.packaging.slim import Entry
 from tests.support import packages
 from tests.support.dispatch import planned, source
 from tests.support.files import MAKERS, people
@@ -181,7 +185,17 @@ def test_entries_carry_the_time_that_they_are_given(jsonl: Package, own: Package
     assert times(Path(own.path)) == {(2023, 11, 14, 22, 13, 20)}
 
 
-@pytest.mark.parametrize("given", ["0", "yesterday", "-1", "99999999999", "1.5"])
+@pytest.mark.parametrize(
+    ("given", "carried"),
+    [("0", 1980), ("315532799", 1980), ("315532800", 1980), ("347155200", 1981), ("4354819198", 2107)],
+)
+def test_a_time_before_that_of_zip_files_is_their_first_one(given: str, carried: int) -> None:
+    """Every whole number from 0 on is allowed by the specification of ``SOURCE_DATE_EPOCH``."""
+    found = archive.timestamp({"SOURCE_DATE_EPOCH": given})
+    assert time.gmtime(found).tm_year == carried
+
+
+@pytest.mark.parametrize("given", ["yesterday", "-1", "99999999999", "1.5", "9" * 5000, "²"])
 def test_a_time_that_no_entry_can_carry_is_refused(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,11 +325,59 @@ def test_modules_of_ones_own_can_be_imported(own: Package, tmp_path: Path) -> No
 def test_ones_own_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "msgspec").mkdir()
     (tmp_path / "msgspec" / "__init__.py").write_text("")
-    with pytest.raises(ConfigError, match=r"msgspec/__init__\.py is in msgspec and in msgspec: rename"):
+    with pytest.raises(ConfigError, match=r"msgspec: `import msgspec` is msgspec, which is in the package"):
         build(Target(), tmp_path / "x.zip", include=[tmp_path / "msgspec"])
     with pytest.raises(ConfigError, match="nowhere: there is no such file or folder, or it is empty"):
         build(Target(), tmp_path / "x.zip", include=[tmp_path / "nowhere"])
     assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [
+        ("boto3.py", "boto3, which is in the package"),
+        ("botocore", "botocore, which is in the package"),
+        ("six.py", "six, which is in the package"),
+        ("fast.py", "fast-records, which is in the package"),
+        ("chunkwise", "chunkwise, which is in the package"),
+        ("json.py", "Python's standard library"),
+        ("logging", "Python's standard library"),
+        ("awslambdaric", "Lambda's runtime"),
+    ],
+)
+def test_a_name_that_is_imported_already_is_refused(name: str, owner: str, tmp_path: Path) -> None:
+    """Before it, nobody would find the library; behind it, nobody would find one's own."""
+    path = tmp_path / name
+    path.touch() if path.suffix else path.mkdir()
+    with pytest.raises(ConfigError, match=re.escape(f"`import {path.stem}` is {owner}: rename yours")):
+        names.check([path], files())
+
+
+def test_two_of_ones_own_do_not_share_a_name(tmp_path: Path) -> None:
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault.py").touch()
+    with pytest.raises(ConfigError, match=re.escape(f"vault.py: `import vault` is {tmp_path / 'vault'}:")):
+        names.check([tmp_path / "vault", tmp_path / "vault.py"], files())
+
+
+def test_a_file_that_cannot_be_imported_may_be_called_as_one_likes(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("json.txt", "boto3.json", "vault.py", "boto4")]
+    for path in paths:
+        path.touch() if path.suffix else path.mkdir()
+    names.check(paths, files())
+
+
+def files() -> list[Entry]:
+    """Of a package with a module, packages, and an extension module."""
+    parts = {
+        "boto3/__init__.py": "boto3",
+        "botocore/data/s3/service-2.json": "botocore",
+        "six.py": "six",
+        "fast.cpython-313-x86_64-linux-gnu.so": "fast-records",
+        "fast_records-1.0.dist-info/METADATA": "fast-records",
+        "chunkwise/core/units.py": "chunkwise",
+    }
+    return [Entry(name=name, data=b"", part=part, version="1") for name, part in parts.items()]
 
 
 def test_an_archive_that_is_a_folder_is_refused(tmp_path: Path) -> None:

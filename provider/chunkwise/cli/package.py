@@ -12,7 +12,7 @@ WHAT: Final = "build the package of the Lambda handlers"
 _ABOUT: Final = """\
 Build the package of the Lambda handlers: core, the handlers and their pinned dependencies as wheels of the
 target, without Airflow. The same content gives the same bytes, wherever and whenever it is built; with
-SOURCE_DATE_EPOCH, its entries carry that time. What Lambda would refuse is refused.
+SOURCE_DATE_EPOCH, its entries carry that time (1980 if it is earlier). What Lambda would refuse is refused.
 
 uv installs the dependencies, or pip where there is no uv; their own configuration says from which index.
 """
@@ -21,6 +21,7 @@ handlers:
   chunkwise.aws_lambda.processor.handler     processes chunks
   chunkwise.aws_lambda.dispatcher.handler    plans a dispatch when a file arrives
   chunkwise.aws_lambda.ingest.handler        ingests a range of pages
+  chunkwise.aws_lambda.webhook.handler       takes rows by HTTP
   chunkwise.aws_lambda.delta.handler         adds files that arrive to Delta tables (profile delta)
 exit codes:
   0  it is built
@@ -59,7 +60,7 @@ def add_to(commands: Any) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="a module or package of yours, e.g. with a protector; repeatable",
+        help="a module or package of yours, e.g. with a protector, whose name is no other's; repeatable",
     )
     made.add_argument("--installer", choices=("auto", "uv", "pip"), default="auto", help="default: auto")
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")

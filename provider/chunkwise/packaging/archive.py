@@ -23,16 +23,19 @@ _LEVEL: Final = 9
 def timestamp(environment: Mapping[str, str] = os.environ) -> int:
     """Seconds since 1970 that all entries carry: ``SOURCE_DATE_EPOCH``, else the first of 1980.
 
-    :raises ConfigError: the variable is no number of seconds that a zip file can hold.
+    A zip file knows no time before 1980: an earlier one, such as 0, becomes that, as other tools have it.
+
+    :raises ConfigError: the variable is no number of seconds, or of more than a zip file can hold.
     """
     given = environment.get("SOURCE_DATE_EPOCH", "")
     if not given:
         return _FIRST
-    if not (given.isascii() and given.isdigit() and _FIRST <= int(given) <= _LAST):
+    # int() takes no more than 4,300 digits
+    if not (given.isascii() and given.isdigit() and len(given) < 100 and int(given) <= _LAST):
         raise ConfigError(
-            f"SOURCE_DATE_EPOCH must be whole seconds since 1970, from {_FIRST} (1980) to {_LAST} (2107)"
+            f"SOURCE_DATE_EPOCH must be whole seconds since 1970, up to {_LAST} (the end of 2107)"
         )
-    return int(given)
+    return max(int(given), _FIRST)
 
 
 def write(entries: Sequence[Entry], path: Path, *, seconds: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chunkwise.core.errors import ConfigError
-from chunkwise.packaging import archive, sources
+from chunkwise.packaging import archive, names, sources
 from chunkwise.packaging.install import install
 from chunkwise.packaging.report import Package, check_size, parts_of
 from chunkwise.packaging.slim import Entry, installed
@@ -25,10 +25,10 @@ def build(target: Target, output: Path, *, include: Sequence[Path] = (), install
 
     :param output: path of the archive; an older one is replaced.
     :param include: modules and packages of your own, e.g. with a protector; each is found by
-        ``import <its name>``.
+        ``import <its name>``, which must be the name of nothing else.
     :param installer: ``"auto"``, ``"uv"`` or ``"pip"``; the configuration of indexes is theirs.
     :return: sizes, parts, and the hash by which Lambda knows the code.
-    :raises ConfigError: a parameter, or a path that is not there.
+    :raises ConfigError: a parameter, a path that is not there, or a name that is taken.
     :raises InstallFailed: a dependency cannot be installed for the target.
     :raises PackageTooLarge: Lambda would refuse it; nothing is written then.
     """
@@ -36,11 +36,12 @@ def build(target: Target, output: Path, *, include: Sequence[Path] = (), install
         raise ConfigError(f"output {output} is a folder: name the archive, too")
     seconds = archive.timestamp()
     entries = [*sources.own()]
-    for path in include:
-        entries += sources.included(path)
+    own = [entry for path in include for entry in sources.included(path)]
     with tempfile.TemporaryDirectory(prefix="chunkwise-package-") as folder:
         used = install(target, Path(folder), installer=installer)
         entries += installed(Path(folder), target)
+    names.check(include, entries)
+    entries += own
     _check_names(entries)
     unzipped = check_size(target, parts_of(entries))
     zipped = archive.write(entries, output, seconds=seconds)

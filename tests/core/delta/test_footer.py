@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunkwise.core.delta.footer import GUESS, Footer, Unusable, parse, read_footer
+from chunkwise.core.delta.footer import GUESS, Footer, Unusable, described, read_footer
 from chunkwise.core.delta.statistics import COLUMNS, stats_of
 from chunkwise.core.formats.parquet.metadata import File, footer_bytes, parse_footer
 from chunkwise.core.storage import Retries
@@ -37,7 +37,7 @@ def stats(data: Any, **options: Any) -> dict[str, Any]:
     """The statistics that the log would have."""
     body = parquet(data, **options)
     length = int.from_bytes(body[-8:-4], "little")
-    rows, columns, bounds = parse(body[-8 - length : -8], len(body) - 8 - length, "f")
+    rows, columns, bounds = described(parse_footer(body[-8 - length : -8], len(body) - 8 - length, "f"), "f")
     return dict(json.loads(stats_of(rows, bounds, [column.name for column in columns])))
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_does_not_say_how_its_columns_order_has_no_bounds() -> None:
     found = parse_footer(body[start:-8], start, "f")
     head = {number: field for number, field in found.head.items() if number != File.COLUMN_ORDERS}
     data = footer_bytes(head, 2, found.groups, len(found.groups))[:-8]
-    rows, _, bounds = parse(data, start, "f")
+    rows, _, bounds = described(parse_footer(data, start, "f"), "f")
     assert (rows, bounds["id"].low, bounds["id"].high, bounds["id"].nulls) == (2, None, None, 0)
 
 

@@ -26,11 +26,13 @@ def commit_body(
     now_ms: int,
     *,
     mode: str = "Append",
+    operation: str = "WRITE",
 ) -> bytes:
     """All lines of the next version, with a line end each.
 
     :param info: more members of ``commitInfo``, for people; no secrets.
     :param mode: ``"Append"`` or ``"Overwrite"``, likewise.
+    :param operation: likewise, ``"WRITE"`` or ``"OPTIMIZE"``.
     """
     partitions = list(decision.partitions)
     actions: list[dict[str, Any]] = [
@@ -38,11 +40,8 @@ def commit_body(
             "commitInfo": {
                 **info,
                 "timestamp": now_ms,
-                "operation": "WRITE",
-                "operationParameters": {
-                    "mode": mode,
-                    "partitionBy": msgspec.json.encode(partitions).decode(),
-                },
+                "operation": operation,
+                "operationParameters": _parameters(operation, mode, partitions),
                 "isBlindAppend": not decision.removes,
                 "engineInfo": f"airflow-provider-chunkwise/{__version__}",
                 # tells this commit from every other one of the same content
@@ -60,6 +59,12 @@ def commit_body(
     actions += [{"remove": action} for action in decision.removes]
     actions += [{"add": action} for action in decision.adds]
     return b"".join(msgspec.json.encode(action) + b"\n" for action in actions)
+
+
+def _parameters(operation: str, mode: str, partitions: list[str]) -> dict[str, str]:
+    if operation == "OPTIMIZE":
+        return {"predicate": "[]"}
+    return {"mode": mode, "partitionBy": msgspec.json.encode(partitions).decode()}
 
 
 def _new_metadata(decision: Decision, partitions: list[str], now_ms: int) -> dict[str, Any]:

@@ -58,7 +58,45 @@ class _File:
     values: tuple[tuple[str, str | None], ...]
 
 
-class Census(TableState):
+class Partitioned(TableState):
+    """A table whose files are told apart by their partition."""
+
+    def wanted(self, partition: Values) -> dict[str, str | None]:
+        """Values of some partition columns in the form in which they compare.
+
+        :param partition: as in paths; ``None`` and ``""``: NULL.
+        :raises ConfigError: the table is not partitioned by one of them, or a value is not of its type.
+        """
+        if not partition:
+            return {}
+        more = [name for name in partition if name not in self.partitions]
+        if more:
+            raise ConfigError(
+                f"partition has {', '.join(map(repr, more))}, and {self.place} is partitioned by "
+                f"{', '.join(map(repr, self.partitions)) or 'nothing'}"
+            ).naming("partition")
+        try:
+            return values_for(_path(partition), self._types(partition))
+        except BadPartition as error:
+            raise ConfigError(f"partition does not fit {self.place}: {error}").naming("partition") from None
+
+    def canonical(self, values: Values, wanted: Values) -> dict[str, str | None]:
+        """The same of a file; other writers may write its values in other forms.
+
+        :param wanted: has the names of the columns.
+        """
+        named = {name: values.get(name) for name in wanted}
+        try:
+            return values_for(_path(named), self._types(wanted))
+        except BadPartition:
+            return named
+
+    def _types(self, names: Values) -> dict[str, str]:
+        kinds = {field["name"]: field["type"] for field in self.fields}
+        return {name: str(kinds.get(name, "string")) for name in names}
+
+
+class Census(Partitioned):
     """A table with the counts of all its files. What it had once is forgotten, and so its ledger is empty."""
 
     FILE_FIELDS = ("path", "size", "partitionValues", "stats", "stats_parsed.numRecords", "deletionVector")
@@ -87,14 +125,14 @@ class Census(TableState):
         :param partition: values of some or all partition columns, as in paths; ``None`` and ``""``: NULL.
         :raises ConfigError: the table is not partitioned by one of them, or a value is not of its type.
         """
-        wanted = self._wanted(partition or {})
+        wanted = self.wanted(partition or {})
         known: dict[tuple[tuple[str, str | None], ...], bool] = {}
         files = size = rows = unknown = 0
         for file in self._files.values():
             if wanted:
                 fits = known.get(file.values)
                 if fits is None:
-                    fits = known[file.values] = self._canonical(dict(file.values), wanted) == wanted
+                    fits = known[file.values] = self.canonical(dict(file.values), wanted) == wanted
                 if not fits:
                     continue
             files += 1
@@ -104,32 +142,6 @@ class Census(TableState):
             else:
                 rows += file.rows
         return Counts(files=files, bytes=size, rows=rows, files_without_rows=unknown)
-
-    def _wanted(self, partition: Values) -> dict[str, str | None]:
-        if not partition:
-            return {}
-        more = [name for name in partition if name not in self.partitions]
-        if more:
-            raise ConfigError(
-                f"partition has {', '.join(map(repr, more))}, and {self.place} is partitioned by "
-                f"{', '.join(map(repr, self.partitions)) or 'nothing'}"
-            ).naming("partition")
-        try:
-            return values_for(_path(partition), self._types(partition))
-        except BadPartition as error:
-            raise ConfigError(f"partition does not fit {self.place}: {error}").naming("partition") from None
-
-    def _canonical(self, values: Values, wanted: Values) -> dict[str, str | None]:
-        """Of a file, in the form in which they can be compared; other writers may write them in others."""
-        named = {name: values.get(name) for name in wanted}
-        try:
-            return values_for(_path(named), self._types(wanted))
-        except BadPartition:
-            return named
-
-    def _types(self, names: Values) -> dict[str, str]:
-        kinds = {field["name"]: field["type"] for field in self.fields}
-        return {name: str(kinds.get(name, "string")) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from chunkwise.core.delta.arrow_schema import odd_columns
 from chunkwise.core.delta.parquet_types import Column, column_of
 from chunkwise.core.delta.statistics import Bounds, Collector
 from chunkwise.core.errors import FormatError
+from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.metadata import (
     MAGIC,
     TRAILER,
@@ -23,12 +24,15 @@ from chunkwise.core.formats.parquet.metadata import (
     fields_of,
     parse_footer,
 )
+from chunkwise.core.formats.parquet.metadata import Footer as ParquetFooter
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import BODY_ERRORS, code_of, is_passing, reason, status_of
 from chunkwise.core.storage.retries import Retries
 from chunkwise.core.units import KiB, MiB
 
+#: key of the metadata in the footer of a file that a compaction of a table wrote
+REWRITTEN: Final = b"chunkwise.rewritten"
 #: bytes from the end of a file in the first request: most footers are smaller
 GUESS: Final = 64 * KiB
 #: a footer is decoded in memory, to some twenty times its size
@@ -46,6 +50,7 @@ class Footer:
     :param rows: in it.
     :param columns: of it.
     :param bounds: statistics by column.
+    :param rewritten: id of the table of which a compaction wrote it; its rows are of files that it had.
     """
 
     size: int
@@ -54,6 +59,7 @@ class Footer:
     rows: int
     columns: tuple[Column, ...]
     bounds: dict[str, Bounds]
+    rewritten: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +168,8 @@ def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusa
         if again["ETag"] != answer["ETag"] or len(tail) != length + TRAILER:
             raise _Changed
     try:
-        rows, columns, bounds = parse(tail[-TRAILER - length : -TRAILER], start, uri)
+        footer = parse_footer(tail[-TRAILER - length : -TRAILER], start, uri)
+        rows, columns, bounds = described(footer, uri)
     except _Encrypted:
         return Unusable(reason="encrypted", detail="its columns are encrypted")
     except FormatError as error:
@@ -176,6 +183,7 @@ def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusa
         rows=rows,
         columns=columns,
         bounds=bounds,
+        rewritten=_table_of(footer.head),
     )
 
 
@@ -197,15 +205,12 @@ class _Encrypted(Exception):
     pass
 
 
-def parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
+def described(footer: ParquetFooter, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
     """Rows, columns and bounds of a footer.
 
-    :param data: of it, without its length and the magic.
-    :param start: where it begins in the file.
     :param uri: of the file.
     :raises FormatError: it is damaged; so do an IndexError or the like, where values are of wrong types.
     """
-    footer = parse_footer(data, start, uri)
     head = footer.head
     if File.ENCRYPTION in head:
         raise _Encrypted
@@ -220,11 +225,19 @@ def parse(data: bytes, start: int, uri: str) -> tuple[int, tuple[Column, ...], d
     rows = 0
     for raw in footer.groups:
         group = Reader(raw, 0, uri).struct()
-        rows += _checked(group, leaves, start)
+        rows += _checked(group, leaves, footer.start)
         collector.add(group)
     if rows != get(head, File.NUM_ROWS):
         raise _damaged("its row groups have another number of rows than it says")
     return rows, columns, collector.bounds()
+
+
+def _table_of(head: Struct) -> str | None:
+    """Of a file that a compaction wrote."""
+    for entry in thrift.structs(head, File.KEY_VALUES):
+        if get(entry, 1) == REWRITTEN:
+            return bytes(get(entry, 2, b"")).decode("utf-8", "replace")
+    return None
 
 
 def _checked(group: Struct, leaves: int, end: int) -> int:

@@ -182,6 +182,10 @@ def _judge_one(
                 f"version {entry.version} rewrote or deleted an earlier file of this name: its rows may "
                 "live on in another file, so new rows need a new name",
             )
+    if found.rewritten is not None and found.rewritten == state.metadata.get("id") and kind == "added":
+        raise _Out(
+            "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
+        )
     _add(decision, state, path, found, policy)
     return kind, "", ""
 

@@ -102,17 +102,20 @@ def _consuming(dag: Any, partition: str | None) -> Iterator[None]:
     :param partition: only those of this partition, of which it is the run.
     """
     from airflow.models import dagrun
-    from airflow.models.asset import AssetEvent, AssetModel
-    from sqlalchemy import select
+    from airflow.models.asset import AssetAliasModel, AssetEvent, AssetModel
+    from sqlalchemy import or_, select
 
     create = dagrun.get_or_create_dagrun
     condition = dag.timetable.asset_condition
-    uris = [asset.uri for asset in getattr(condition, "objects", [condition])]
+    found = getattr(condition, "objects", [condition])
+    uris = [asset.uri for asset in found if hasattr(asset, "uri")]
+    aliases = [alias.name for alias in found if not hasattr(alias, "uri")]
 
     def create_with_events(**arguments: Any) -> Any:
         run, session = create(**arguments), arguments["session"]
         assets = select(AssetModel.id).where(AssetModel.uri.in_(uris))
-        wanted = [AssetEvent.asset_id.in_(assets)]
+        by_alias = AssetEvent.source_aliases.any(AssetAliasModel.name.in_(aliases))
+        wanted = [or_(AssetEvent.asset_id.in_(assets), by_alias)]
         if partition is not None:
             wanted.append(AssetEvent.partition_key == partition)
             run.partition_key = partition

@@ -31,6 +31,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Chunkwise",
                 "python-modules": [
+                    "chunkwise.operators.compact",
                     "chunkwise.operators.delta",
                     "chunkwise.operators.dispatch",
                     "chunkwise.operators.rds_export",

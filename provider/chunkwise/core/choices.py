@@ -72,6 +72,20 @@ def _alternatives(found: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ..
     return found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
 
 
+def flag(name: str, value: Any) -> bool:
+    """A boolean, which a template gives as text.
+
+    :param name: of the parameter.
+    :raises ConfigError: it is another text.
+    """
+    if isinstance(value, str):
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+        if value.strip().lower() not in words:
+            raise ConfigError(f"{name} is {value!r}: it must be true or false").naming(name)
+        return words[value.strip().lower()]
+    return bool(value)
+
+
 def check_bounds(thing: object, *names: str) -> None:
     """Refuse a bound that is neither ``None`` nor a number from 0 up.
 

@@ -56,7 +56,7 @@ class Folder:
         front = self.prefix if prefix is None else prefix
         found: list[dict[str, Any]] = []
         for name in self.names(front):
-            if not name.rpartition("/")[2].startswith("_"):
+            if "/_" not in f"/{name}":
                 found += rows_of(self.s3.get(front + name))
         return found
 

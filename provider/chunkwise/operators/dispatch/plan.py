@@ -9,7 +9,7 @@ import msgspec
 from airflow.sdk import conf
 
 from chunkwise._aws import aws_template_fields
-from chunkwise.core.choices import check_choices
+from chunkwise.core.choices import check_choices, flag
 from chunkwise.core.dispatch import settings
 from chunkwise.core.dispatch.estimate import estimate
 from chunkwise.core.dispatch.places import source_of, target_of
@@ -196,7 +196,7 @@ class PlanDispatchOperator(StagedOperator):
         """
         with permanent_fails_at_once():
             check_choices(self, on_existing=OnExisting)
-            preview = _flag("preview", self.preview)
+            preview = flag("preview", self.preview)
             client = self.hook.conn
             staging = self.staging()
             source = source_of(self.s3_bucket, self.s3_key or "", self.version_id)
@@ -253,16 +253,6 @@ class PlanDispatchOperator(StagedOperator):
                 cost["s3_dollars"],
                 cost["seconds_per_chunk"],
             )
-
-
-def _flag(name: str, value: Any) -> bool:
-    """A boolean, which a template gives as text."""
-    if isinstance(value, str):
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
-        if value.strip().lower() not in words:
-            raise ConfigError(f"{name} is {value!r}: it must be true or false")
-        return words[value.strip().lower()]
-    return bool(value)
 
 
 def check_map_length(groups: int) -> None:

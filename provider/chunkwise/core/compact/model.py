@@ -222,6 +222,12 @@ class Compacted:
         """Files whose rows are in an output now."""
         return sum(len(output.sources) for output in self.outputs)
 
+    def add(self, other: Compacted) -> None:
+        """What was done in a folder."""
+        self.outputs += other.outputs
+        self.skipped += other.skipped
+        self.deleted += other.deleted
+
     def to_json(self, *, most: int) -> dict[str, Any]:
         """Counts and references.
 

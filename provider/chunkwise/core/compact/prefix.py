@@ -29,6 +29,7 @@ from chunkwise.core.errors import (
     ChunkwiseError,
     ConfigError,
     FormatError,
+    LeaseLost,
     ObjectChanged,
     ReadFailed,
     SourceChanged,
@@ -40,6 +41,8 @@ from chunkwise.core.storage import Listed, ObjectRef, objects
 log = logging.getLogger(__name__)
 
 _DELETERS: Final = 16
+#: times that a folder is worked on whose lease is lost
+_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,12 +118,11 @@ def compact_prefix(
     refuse_table_above(client, where.source, options.extra_args)
     found = Compacted(uri=where.source.uri, preview=preview)
     for folder in _folders(client, where, options, found):
-        one = _Folder(client, where, folder, options, found)
+        one = _Folder(client, where, folder, options)
         if preview:
-            one.run(preview=True)
+            found.add(one.run(preview=True))
             continue
-        with Held(client, where.target.bucket, one.target_front, options, owner, run) as lease:
-            one.run(check=lease.check)
+        found.add(_held(one, Held(client, where.target.bucket, one.target_front, options, owner, run)))
     log.info(
         "%s: %d files, %d of them %s %d; %d deleted",
         found.uri,
@@ -131,6 +133,19 @@ def compact_prefix(
         found.deleted,
     )
     return found
+
+
+def _held(folder: _Folder, held: Held) -> Compacted:
+    """Work on a folder under its lease; whoever loses it looks again at what others have done meanwhile."""
+    for left in range(_ROUNDS - 1, -1, -1):
+        try:
+            with held as lease:
+                return folder.run(check=lease.check)
+        except LeaseLost as error:
+            if not left:
+                raise
+            log.warning("%s; looking again", error)
+    raise AssertionError("the last round returns or raises")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -177,27 +192,28 @@ def _is_wanted(bucket: str, one: Listed, path: str, wanted: ObjectFilter) -> boo
 class _Folder:
     """One folder."""
 
-    def __init__(self, client: Any, where: Where, folder: str, options: Options, found: Compacted) -> None:
+    def __init__(self, client: Any, where: Where, folder: str, options: Options) -> None:
         self._client = client
         self._where = where
-        self._options = options
-        self._found = found
+        self._options = self._given = options
+        self._found = Compacted(uri="")
         self._front = _front(where.source) + folder
         self.target_front = _front(where.target) + folder
         self._in_place = (where.source.bucket, self._front) == (where.target.bucket, self.target_front)
         self._schemas = Schemas()
         self._deletes = where.sources == "delete"
 
-    def run(self, *, preview: bool = False, check: Any = None) -> None:
-        """Merge its files.
+    def run(self, *, preview: bool = False, check: Any = None) -> Compacted:
+        """Merge its files; what was done.
 
         :param check: raises if the folder is no longer this one's to work on.
         """
+        found = self._found = Compacted(uri="")
         if check is not None:
-            self._options = replace(self._options, check=_both(self._options.check, check))
+            self._options = replace(self._given, check=_both(self._given.check, check))
         small, outputs = self._look()
         if outputs is None:
-            return
+            return found
         census = judge(small, outputs)
         self._found.skipped += census.skipped
         ours = {output.ref.key for output in outputs if output.ref.bucket == self._where.target.bucket}
@@ -213,6 +229,7 @@ class _Folder:
         self._found.skipped += skipped
         for one in bins:
             self._merge(one, preview=preview)
+        return found
 
     # --- what is there --------------------------------------------------------------------------------------
 
@@ -284,6 +301,7 @@ class _Folder:
         except FormatError as error:
             self._leave(one, "damaged", str(error))
             return
+        self._options.ask()
         self._found.outputs.append(output)
         if self._deletes:
             self._delete(one.files)

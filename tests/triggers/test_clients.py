@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -37,3 +38,19 @@ def test_the_event_loop_reads_no_model(monkeypatch: pytest.MonkeyPatch, service:
     assert asyncio.run(make()) == service
     assert len(readers) > 0
     assert [path for thread, path in readers if thread == threading.get_ident()] == []
+
+
+def test_what_stays_in_memory_is_not_walked_by_every_collection() -> None:
+    """A full collection that walks the models of botocore stops the event loop for 0.2 seconds."""
+    hook = AwsBaseHook(aws_conn_id=None, region_name="us-east-1", client_type="sns")
+
+    async def make() -> list[int]:
+        found = [gc.get_freeze_count()]
+        for _ in range(3):
+            async with await async_client(hook):
+                found.append(gc.get_freeze_count())
+        return found
+
+    before, first, *later = asyncio.run(make())
+    assert first > before
+    assert max(later) <= first  # once only: what is frozen is never collected

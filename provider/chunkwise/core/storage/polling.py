@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 #: looks in a row that may fail for a reason that passes
 _FAILED_LOOKS: Final = 5
 #: requests under way at once, and listings, in one event loop
-_OF_ALL: Final = 16
-_LISTINGS: Final = 4
+_OF_ALL: Final = 12
+_LISTINGS: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

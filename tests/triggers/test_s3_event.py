@@ -24,6 +24,7 @@ from chunkwise.core.events.model import ObjectCreated
 from chunkwise.triggers import _s3_stream, _sqs
 from chunkwise.triggers.s3_event import S3EventTrigger
 from tests.support.dispatch import connection
+from tests.support.s3 import moto_server
 from tests.support.s3_events import s3_body, s3_record
 from tests.support.sqs import Queue, queue, refused, sqs_proxy
 
@@ -400,3 +401,68 @@ def test_the_scheme_and_urls_of_amazon_stay_amazons():
     assert type(MessageQueueTrigger(scheme="sqs", sqs_queue=url).trigger).__name__ == "SqsSensorTrigger"
     with pytest.warns(AirflowProviderDeprecationWarning, match="queue"):
         assert type(MessageQueueTrigger(queue=url).trigger).__name__ == "SqsSensorTrigger"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"sqs_queue": "name"}, {"visibility_timeout": 7}, {"aws_conn_id": "aws_other"}],
+    ids=["by name", "other settings", "other connection"],
+)
+def test_one_queue_has_one_consumer_however_it_is_named(queue, sqs_proxy, monkeypatch, other):
+    """Two consumers would each delete what the other one waits for."""
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_OTHER", connection(sqs_proxy.endpoint))
+    if "sqs_queue" in other:
+        other = {"sqs_queue": queue.name}
+    one = trigger(queue, prefix="a/")
+    two = S3EventTrigger(**{**one.serialize()[1], "prefix": "b/", **other})
+    assert one.shared_stream_key() != two.shared_stream_key()
+    joined = []
+    join = _s3_stream.Member.join
+    monkeypatch.setattr(_s3_stream.Member, "join", lambda *args, **kw: joined.append(1) or join(*args, **kw))
+
+    async def run() -> None:
+        async with triggerer() as airflow:
+            numbers = [airflow.start(one), airflow.start(two)]
+            await until(lambda: len(joined) == 2)
+            for number in range(20):
+                await asyncio.to_thread(queue.announce, f"a/{number}", f"b/{number}")
+            await until(lambda: queue.counts() == (0, 0))
+            for folder, number in zip("ab", numbers, strict=True):
+                assert airflow.keys(number) == sorted(f"{folder}/{item}" for item in range(20))
+
+    asyncio.run(run())
+
+
+def test_queues_of_one_name_on_other_servers_have_consumers_of_their_own(queue, sqs_proxy, monkeypatch):
+    """What tells them apart is the connection: name and account are the same."""
+    with moto_server() as endpoint:
+        other = Queue(endpoint, queue.name)
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_OTHER", connection(endpoint))
+        queue.announce("here")
+        other.announce("there")
+
+        async def run() -> list[list[str]]:
+            async with triggerer() as airflow:
+                numbers = [
+                    airflow.start(trigger(queue)),
+                    airflow.start(trigger(other, aws_conn_id="aws_other")),
+                ]
+                await until(lambda: queue.counts() == other.counts() == (0, 0))
+                return [airflow.keys(number) for number in numbers]
+
+        assert asyncio.run(run()) == [["here"], ["there"]]
+
+
+def test_a_queue_that_is_its_own_poison_queue_keeps_what_nobody_can_read(queue, sqs_proxy, caplog):
+    """By name and by URL: only the connection tells."""
+    queue.send("no event")
+    queue.announce("a")
+
+    async def run() -> None:
+        async with triggerer() as airflow:
+            airflow.start(trigger(queue, on_poison="move", poison_queue=queue.name, poison_receives=1))
+            await until(lambda: sum(queue.counts()) == 1)
+
+    asyncio.run(run())
+    assert sqs_proxy.calls["SendMessage"] == 0
+    assert "would go round for ever" in caplog.text

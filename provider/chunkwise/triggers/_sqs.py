@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chunkwise._aws import AwsBaseHook, async_client
 from chunkwise.core.events.inbox import Inbox, Poison
+from chunkwise.core.events.sharing import Connected
 from chunkwise.core.storage.failures import reason
 
 log = logging.getLogger(__name__)
 
 #: between two tries to connect, the last one for ever
 _PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
+#: what triggers on one queue may disagree on, apart from its messages that nobody can read
+_HOW: Final = ("visibility_timeout", "wait_time_seconds", "batch_messages", "max_in_flight")
+#: AWS General Reference, "Amazon SQS endpoints"; a region has one set of queues, whatever its endpoint is
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
 class SqsConnection:
@@ -27,6 +33,8 @@ class SqsConnection:
     def __init__(self, kwargs: Mapping[str, Any]) -> None:
         self._kwargs = kwargs
         self._stack = AsyncExitStack()
+        self._inbox: Inbox | None = None
+        self._queue: Hashable = None
 
     async def open(self) -> Inbox:
         """Connect, however often that fails before: a trigger that ends is started again at once."""
@@ -56,22 +64,44 @@ class SqsConnection:
             config=given["botocore_config"],
         )
         client = await self._stack.enter_async_context(await async_client(hook))
-        queue = given["poison_queue"]
+        url = await _url(client, given["sqs_queue"])
+        self._queue = _identity(client, url)
         inbox = Inbox(
             client,
-            await _url(client, given["sqs_queue"]),
+            url,
             visibility_seconds=given["visibility_timeout"],
             wait_seconds=given["wait_time_seconds"],
             batch_messages=given["batch_messages"],
             in_flight=given["max_in_flight"],
-            poison=Poison(
-                action=given["on_poison"],
-                queue=queue and await _url(client, queue),
-                receives=given["poison_receives"],
-            ),
+            poison=await self._poison(client),
         )
         self._stack.push_async_callback(inbox.aclose)
+        self._inbox = inbox
         return inbox
+
+    async def _poison(self, client: Any) -> Poison:
+        given = self._kwargs
+        if given["on_poison"] == "redrive":
+            return Poison()
+        queue = given["poison_queue"] and await _url(client, given["poison_queue"])
+        if queue and _identity(client, queue) == self._queue:
+            log.error(
+                "poison_queue is queue %s itself, in which messages would go round for ever: those that "
+                "nobody can read are left to its redrive policy",
+                queue.rpartition("/")[2],
+            )
+            return Poison()
+        return Poison(action=given["on_poison"], queue=queue, receives=given["poison_receives"])
+
+    def connected(self) -> Connected:
+        """The open connection, for those who share it."""
+        assert self._inbox is not None
+        return Connected(
+            queue=self._queue,
+            inbox=self._inbox,
+            settings={name: repr(self._kwargs[name]) for name in _HOW},
+            close=self.aclose,
+        )
 
     async def aclose(self) -> None:
         """Give back what is held, and close the client."""
@@ -83,3 +113,11 @@ async def _url(client: Any, queue: str) -> str:
     if "://" in queue:
         return queue
     return str((await client.get_queue_url(QueueName=queue))["QueueUrl"])
+
+
+def _identity(client: Any, url: str) -> Hashable:
+    """What is the same for all names and URLs of a queue: where it is, its account and its name."""
+    endpoint = str(client.meta.endpoint_url)
+    host = urlsplit(endpoint).hostname or ""
+    where = client.meta.region_name if host.endswith(_AWS) else endpoint.rstrip("/")
+    return where, *urlsplit(url).path.strip("/").split("/")[-2:]

@@ -35,7 +35,7 @@ _FILTERS: Final = (
     "event_names",
     "ignore_hidden",
 )
-#: how the queue is read: triggers share a consumer if these are the same
+#: how the queue is read: for triggers that say it in the same words, Airflow makes one stream
 _STREAM: Final = (
     "sqs_queue",
     "visibility_timeout",
@@ -61,7 +61,9 @@ class S3EventTrigger(BaseEventTrigger):
 
     **Airflow 3.3 and later: at least once.** A message is deleted only after the events made of it are in
     Airflow's database; until then it stays hidden, and comes back if the triggerer dies. All triggers on one
-    queue in a triggerer share one consumer, each with filters of its own; what none of them wants is deleted.
+    queue in a triggerer share one consumer, each with filters of its own and however each names the queue;
+    what none of them wants is deleted. Where they disagree on how the queue is read, the first one is
+    followed; where they disagree on ``on_poison``, nobody's is: the queue's redrive policy decides.
     Triggers with different filters on one queue must run in the same triggerer: where there are several, give
     each filter a queue (SNS can feed many), or let one watcher take everything and the DAG choose.
 
@@ -71,9 +73,6 @@ class S3EventTrigger(BaseEventTrigger):
 
     Duplicates are possible in any case: what an event starts must be idempotent, or look at ETag and version.
     While all DAGs of the asset are paused nothing is received, and messages wait in the queue.
-
-    The arguments from ``sqs_queue`` on down to ``aws_conn_id`` that are not filters say how the queue is
-    read; triggers share a consumer only if they agree on them.
 
     :param sqs_queue: URL or name of the queue.
     :param bucket: see :class:`~chunkwise.core.events.filters.ObjectFilter`, as the others down to
@@ -163,7 +162,11 @@ class S3EventTrigger(BaseEventTrigger):
         )
 
     def shared_stream_key(self) -> Hashable | None:
-        """Triggers that read the same queue in the same way share a consumer."""
+        """Triggers that say in the same words which queue they read, and how, share a stream.
+
+        Streams of one queue share its consumer, which only a connection can tell, see
+        :class:`~chunkwise.triggers._s3_stream.S3StreamProducer`.
+        """
         if not _SHARED:
             return None
         path, kwargs = self.serialize()

@@ -83,12 +83,14 @@ class Inbox:
     ) -> None:
         self._client = client
         self._queue_url = queue_url
-        self._name = queue_url.rpartition("/")[2]
+        #: of the queue
+        self.name = queue_url.rpartition("/")[2]
         self._visibility = visibility_seconds
         self._wait = wait_seconds
         self._batch_messages = batch_messages
         self._limit = max(in_flight, CALL_MESSAGES)
-        self._poison = poison or Poison()
+        #: what becomes of messages that nobody can read
+        self.poison = poison or Poison()
         self._holding = Holding(client, queue_url, visibility_seconds=visibility_seconds)
 
     @property
@@ -162,18 +164,18 @@ class Inbox:
         if not self._holding.take(name, str(message["ReceiptHandle"])):
             return ()
         for one in rejected:
-            log.warning("queue %s: message %s: %s; its other records count", self._name, name, one.reason)
+            log.warning("queue %s: message %s: %s; its other records count", self.name, name, one.reason)
         names.append(name)
         return events
 
     async def _refuse(self, message: dict[str, Any], why: str) -> None:
         """A message that nobody can read: it is not held."""
         receives = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-        action = self._poison.action if receives >= self._poison.receives else "redrive"
+        action = self.poison.action if receives >= self.poison.receives else "redrive"
         end = "left to the queue's redrive policy"
         try:
             if action == "move":
-                await self._client.send_message(QueueUrl=self._poison.queue, MessageBody=message["Body"])
+                await self._client.send_message(QueueUrl=self.poison.queue, MessageBody=message["Body"])
             if action != "redrive":
                 await self._client.delete_message(
                     QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"]
@@ -181,14 +183,14 @@ class Inbox:
                 end = "moved" if action == "move" else "deleted"
         except Exception as error:  # as above
             end = f"it could not be put away: {reason(error)}"
-        log.warning("queue %s: %s, received %d times: %s", self._name, why, receives, end)
+        log.warning("queue %s: %s, received %d times: %s", self.name, why, receives, end)
 
     async def _pause(self, failures: int, error: Exception) -> None:
         seconds = _PAUSES[min(failures, len(_PAUSES) - 1)]
         log.log(
             logging.WARNING if is_passing(error) else logging.ERROR,
             "queue %s: nothing could be received: %s; next try in %.0f s",
-            self._name,
+            self.name,
             reason(error),
             seconds,
         )

@@ -72,7 +72,7 @@ def child(endpoint: str, bucket: str, nth: int, when: str, counter: Any) -> None
 
 
 @pytest.mark.parametrize("when", ["before-call", "after-call"])
-@few_or_many("step", 11, 1)
+@few_or_many("step", 19, 1)
 def test_a_kill_at_any_request_is_mended_by_the_next_run(scaled_s3: StrictS3, when: str, step: int) -> None:
     context = multiprocessing.get_context("fork")
     counter = context.Value("i", 0)
@@ -113,7 +113,7 @@ OPERATIONS = [
 ]
 
 
-@pytest.mark.parametrize("way", ["refused", "lost"])
+@pytest.mark.parametrize("way", ["refused", pytest.param("lost", marks=pytest.mark.long)])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_request_that_fails_loses_nothing(
     scaled_faults: Faults, scaled_s3: StrictS3, operation: str, way: str

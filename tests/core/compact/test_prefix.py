@@ -71,6 +71,39 @@ def test_files_that_stay_are_merged_elsewhere_and_once(folder: Folder) -> None:
     assert (third.outputs, third.deleted) == ([], 0)
 
 
+def test_outputs_that_are_merged_again_where_they_lie_still_stand_for_their_sources(folder: Folder) -> None:
+    """An hourly compaction to another prefix, and a daily one of that prefix."""
+    hourly: dict[str, Any] = {"sources": "keep", "output_uri": f"s3://{folder.s3.bucket}/out"}
+    out = Folder(folder.s3, "out/")
+    for hour in range(3):
+        for number in range(2):
+            folder.put(f"{hour}{number}.parquet", ids(5, hour * 10 + number * 5))
+        folder.compact(**hourly)
+    assert len(out.names()) == 3
+    out.compact()
+    assert len(out.names()) == 1
+    again = folder.compact(**hourly)
+    assert (again.outputs, again.deleted) == ([], 0)
+    assert sorted(row["id"] for row in out.rows()) == list(range(30))
+    assert len(folder.names()) == 6
+
+
+def test_an_output_of_somebody_late_is_deleted_although_sources_are_kept(folder: Folder) -> None:
+    hourly: dict[str, Any] = {"sources": "keep", "output_uri": f"s3://{folder.s3.bucket}/out"}
+    for number in range(2):
+        folder.put(f"{number}.parquet", ids(5, number * 5))
+    folder.compact(**hourly)
+    (first,) = folder.names("out/")
+    late = folder.s3.get(f"out/{first}")
+    folder.put("2.parquet", ids(5, 10))
+    folder.s3.client.delete_object(Bucket=folder.s3.bucket, Key=f"out/{first}")
+    folder.compact(**hourly)
+    folder.s3.put(f"out/{first}", late)
+    assert folder.compact(**hourly).deleted == 1
+    assert sorted(row["id"] for row in folder.rows("out/")) == list(range(15))
+    assert len(folder.names()) == 3
+
+
 def test_folders_are_never_mixed(folder: Folder) -> None:
     for day in (1, 2):
         for number in range(2):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -361,6 +365,45 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_log(lake: Lake, faults: F
     meanwhile(faults.client, lose)
     assert compact(lake, client=faults.client).committed
     assert lake.rows("id") == rows
+
+
+def killed(endpoint: str, bucket: str, nth: int, when: str, counter: Any) -> None:
+    """A compaction that kills itself at its nth request, before it is sent or after it was answered."""
+    s3 = S3(endpoint, bucket)
+    numbers = itertools.count(1)
+
+    def kill(**_: Any) -> None:
+        counter.value = number = next(numbers)
+        if number == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    s3.client.meta.events.register(f"{when}.s3", kill)
+    compact(Lake(s3))
+
+
+@pytest.mark.parametrize("when", ["before-call", "after-call"])
+@few_or_many("step", 13, 1)
+def test_a_kill_at_any_request_changes_no_row(lake: Lake, when: str, step: int) -> None:
+    context = multiprocessing.get_context("fork")
+    counter = context.Value("i", 0)
+    arrivals = fill(lake)
+    for nth in itertools.count(4 if when == "before-call" else 4 + step // 2, step):
+        more = [lake.put(f"ds=2024-01-01/more{nth}_{number}.parquet", {"id": [-nth]}) for number in range(2)]
+        arrivals += more
+        lake.append(*more)
+        expected = sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist())
+        process = context.Process(target=killed, args=(lake.s3.endpoint, lake.s3.bucket, nth, when, counter))
+        process.start()
+        process.join()
+        assert sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist()) == expected
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        compact(lake)
+        everything = [lake.arrival(path) for path in paths(lake)]
+        assert not lake.append(*arrivals, *everything).committed, f"killed at request {nth}"
+        assert sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist()) == expected
+    assert nth > 10
 
 
 def test_an_upload_that_s3_refuses_leaves_nothing_behind(lake: Lake, faults: Faults) -> None:

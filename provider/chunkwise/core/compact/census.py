@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chunkwise.core.compact.marks import identity
@@ -28,26 +28,25 @@ def judge(small: Sequence[File], outputs: Sequence[File]) -> Census:
 
     A file is done with if an output stands for it: it is one of those that the output was made of, or of
     those that these stood for. An output is done with as well if another one stands for all of its files: it
-    was written by somebody who was late.
+    was written by somebody who was late. Whatever is done with, another one that is not has its rows: what an
+    output stands for only grows from one to the next.
 
     :param small: below the size, outputs among them, in the order of their keys.
     :param outputs: all of them, whatever their size.
     """
     census = Census()
-    stood_for: dict[bytes, list[File]] = {}
+    stood_for = frozenset[bytes]().union(*(output.stands_for for output in outputs))
+    covered = {output.ref.uri for output in outputs if identity(output.ref) in stood_for}
+    late, overlapping = _late([output for output in outputs if output.ref.uri not in covered])
     for output in outputs:
-        for digest in output.stands_for:
-            stood_for.setdefault(digest, []).append(output)
-    late, overlapping = _late(outputs, stood_for)
-    for output in outputs:
-        if output.ref.key in late:
+        if output.ref.uri in covered | late:
             census.done.append(output)
-        elif output.ref.key in overlapping:
-            census.skipped.append(_overlap(output, overlapping[output.ref.key]))
+        elif output.ref.uri in overlapping:
+            census.skipped.append(_overlap(output, overlapping[output.ref.uri]))
     for file in small:
-        if file.ref.key in late or file.ref.key in overlapping:
+        if file.ref.uri in covered | late or file.ref.uri in overlapping:
             continue
-        if stood_for.get(identity(file.ref)):
+        if identity(file.ref) in stood_for:
             census.done.append(file)
         elif len(file.stands_for) >= MOST_FILES:
             census.skipped.append(
@@ -71,24 +70,26 @@ def _overlap(output: File, other: str) -> Skipped:
     )
 
 
-def _late(outputs: Iterable[File], stood_for: dict[bytes, list[File]]) -> tuple[set[str], dict[str, str]]:
-    """Keys of outputs that another one has wholly, and of those that it has in part, each with the other."""
+def _late(outputs: Sequence[File]) -> tuple[set[str], dict[str, str]]:
+    """URIs of outputs that another one has wholly, and of those that it has in part, each with the other.
+
+    :param outputs: none of which is a source of another one.
+    """
+    having: dict[bytes, list[File]] = {}
+    for output in outputs:
+        for digest in output.stands_for:
+            having.setdefault(digest, []).append(output)
     late: set[str] = set()
     overlapping: dict[str, str] = {}
     for output in outputs:
-        others = {
-            other.ref.key: other
-            for digest in output.stands_for
-            for other in stood_for[digest]
-            if other is not output
-        }
-        for other in others.values():
-            if identity(output.ref) in other.stands_for:
-                continue  # an ordinary source of it
+        others = {other.ref.uri: other for digest in output.stands_for for other in having[digest]}
+        for uri, other in others.items():
+            if other is output:
+                continue
             if output.stands_for < other.stands_for or (
-                output.stands_for == other.stands_for and output.ref.key > other.ref.key
+                output.stands_for == other.stands_for and output.ref.uri > uri
             ):
-                late.add(output.ref.key)
-            elif not output.stands_for > other.stands_for and output.stands_for != other.stands_for:
-                overlapping[output.ref.key] = other.ref.uri
-    return late, {key: other for key, other in overlapping.items() if key not in late}
+                late.add(output.ref.uri)
+            elif not output.stands_for >= other.stands_for:
+                overlapping[output.ref.uri] = uri
+    return late, {uri: other for uri, other in overlapping.items() if uri not in late}

@@ -216,8 +216,7 @@ class _Folder:
             return found
         census = judge(small, outputs)
         self._found.skipped += census.skipped
-        ours = {output.ref.key for output in outputs if output.ref.bucket == self._where.target.bucket}
-        done = [file for file in census.done if self._deletes or file.ref.key in ours]
+        done = [file for file in census.done if self._deletes or self._is_ours(file)]
         self._found.skipped += [
             Skipped(uri=file.ref.uri, reason="covered", detail="an output has its rows")
             for file in census.done
@@ -230,6 +229,11 @@ class _Folder:
         for one in bins:
             self._merge(one, preview=preview)
         return found
+
+    def _is_ours(self, file: File) -> bool:
+        """Whether it is an output of this folder, rather than one of the files that stay."""
+        place = f"s3://{self._where.target.bucket}/{self.target_front}"
+        return not self._in_place and file.is_output and file.ref.uri.rpartition("/")[0] + "/" == place
 
     # --- what is there --------------------------------------------------------------------------------------
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
+import deltalake
 import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from deltalake.exceptions import DeltaError
 
 from chunkwise.core.delta import Batch
 from tests.support.delta import Lake, kinds, reasons
@@ -102,11 +107,79 @@ def test_names_of_all_kinds_are_read_again(lake: Lake) -> None:
     assert lake.append(*arrivals).counts == {"duplicate": len(names)}
 
 
+def test_a_compaction_by_deltalake_finds_and_removes_files_of_all_names(lake: Lake) -> None:
+    """It goes by the form that it would write itself: any other one doubles rows, or is found nowhere."""
+    signs = "!#$%&'()*+,-.:;=?@[\\]^_|"
+    files = [lake.put(f"k=a/x{sign}y.parquet", {"id": [at]}) for at, sign in enumerate(signs)]
+    values = "!#$%&'()+,-.;?@[\\]^_|"
+    for at, sign in enumerate(values):
+        files += [lake.put(f"k=a{sign}b/{n}.parquet", {"id": [100 * n + at]}) for n in (1, 2)]
+    assert lake.append(*files).counts == {"added": len(files)}
+    before = lake.rows("id")
+    assert {row["k"] for row in before} == {"a", *(f"a{sign}b" for sign in values)}
+    assert lake.open().optimize.compact()["numFilesRemoved"] == len(files)
+    assert lake.rows("id") == before
+    assert lake.append(*files).counts == {"replay": len(files)}
+
+
+def test_a_tilde_is_written_as_deltalake_does_so_that_no_row_is_doubled(lake: Lake) -> None:
+    """Its compaction finds no such file, of its own tables neither; with ``%7E`` it would double rows."""
+    lake.append(*(lake.put(f"a~{at}.parquet", {"id": [at]}) for at in (1, 2)))
+    with pytest.raises(DeltaError, match="missing files"):
+        lake.open().optimize.compact()
+    assert lake.rows() == [{"id": 1}, {"id": 2}]
+
+
+def test_decimals_of_a_path_leave_a_table_that_can_be_opened(lake: Lake) -> None:
+    values = {"2.50": "2.50", "3": "3.00", "00.1": "0.10", "-0": "0.00", "-12": "-12.00"}
+    files = [lake.put(f"p={text}/f.parquet", {"id": [at]}) for at, text in enumerate(values)]
+    assert lake.append(*files, partition_types={"p": "decimal(5,2)"}).counts == {"added": len(values)}
+    assert lake.rows("id") == [{"id": at, "p": Decimal(text)} for at, text in enumerate(values.values())]
+
+
+def test_decimals_of_a_path_are_added_to_a_table_of_deltalake(lake: Lake) -> None:
+    price = pa.array([Decimal("1.50")], pa.decimal128(5, 2))
+    write_deltalake(
+        lake.uri, pa.table({"id": [1], "p": price}), partition_by=["p"], storage_options=lake.options
+    )
+    assert kinds(lake.append(lake.put("p=2.50/f.parquet", {"id": [2]}))) == ["added"]
+    assert lake.rows("id") == [{"id": 1, "p": Decimal("1.50")}, {"id": 2, "p": Decimal("2.50")}]
+
+
+def test_columns_of_a_path_that_engines_mix_up_make_no_table(lake: Lake) -> None:
+    """The table could never be opened."""
+    paths = ["A=1/a=2", "a%20b=1", "a,b=1", "a%3Db=1", "a(=1", "a%0A=1"]
+    files = [lake.put(f"{path}/f.parquet", {"id": [1]}) for path in paths]
+    assert reasons(lake.append(*files)) == ["partition"] * len(files)
+    assert lake.versions == []
+
+
+def test_values_that_polars_would_read_as_null_are_rejected_and_escaped_ones_are_not(lake: Lake) -> None:
+    files = [lake.put(f"k={value}/f.parquet", {"id": [1]}) for value in ("a=b", "a*b", "a%3Db", "a%2Ab")]
+    receipt = lake.append(*files)
+    assert kinds(receipt) == ["rejected", "rejected", "added", "added"]
+    assert "%3D" in receipt.verdicts[0].detail
+    assert lake.rows("k") == [{"id": 1, "k": "a*b"}, {"id": 1, "k": "a=b"}]
+
+
+def test_what_stands_for_null_in_a_path_stays_out_of_a_column_without_nulls(lake: Lake) -> None:
+    schema = deltalake.Schema([deltalake.Field("id", "long"), deltalake.Field("p", "string", nullable=False)])
+    deltalake.DeltaTable.create(lake.uri, schema, partition_by=["p"], storage_options=lake.options)
+    receipt = lake.append(
+        lake.put("p=__HIVE_DEFAULT_PARTITION__/f.parquet", {"id": [1]}),
+        lake.put("p=/f.parquet", {"id": [2]}),
+        lake.put("p=x/f.parquet", {"id": [3]}),
+    )
+    assert kinds(receipt) == ["rejected", "rejected", "added"]
+    assert "'p' must not be null" in receipt.verdicts[0].detail
+    assert lake.rows() == [{"id": 3, "p": "x"}]
+
+
 def test_names_that_polars_cannot_read_are_read_by_deltalake(lake: Lake) -> None:
     """It takes a name that the log encodes for the name, whoever wrote the table."""
-    names = ["a b", "\u00fc", "{a}", '"', "<>"]
-    assert lake.append(*(lake.put(f"{name}/f.parquet", {"id": [1]}) for name in names)).rows == 5
-    assert lake.open().to_pyarrow_table().num_rows == 5
+    names = ["a b", "\u00fc", "{a}", '"', "<>", "`"]
+    assert lake.append(*(lake.put(f"{name}/f.parquet", {"id": [1]}) for name in names)).rows == 6
+    assert lake.open().to_pyarrow_table().num_rows == 6
 
 
 def test_names_that_nobody_can_read_are_rejected(lake: Lake) -> None:

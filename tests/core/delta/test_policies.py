@@ -257,10 +257,13 @@ def test_types_that_conflict_are_rejected_by_name(lake: Lake) -> None:
         {"id": [1], "a b": [1]},
         {"id": [1], "": [1]},
         {"id": [1], "s": [{"x": 1, "X": 2}]},
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]),
+        {"id": [1], "s": pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])},
     ],
-    ids=["case", "partition", "space", "empty", "nested"],
+    ids=["case", "partition", "space", "empty", "nested", "twins", "nested twins"],
 )
-def test_names_that_engines_mix_up_are_rejected(lake: Lake, data: dict[str, Any]) -> None:
+def test_names_that_engines_mix_up_are_rejected(lake: Lake, data: Any) -> None:
+    """Also those of one letter, of which the interpreter has only one object."""
     lake.append(lake.put("ds=1/a.parquet", {"id": [1]}))
     receipt = lake.append(lake.put("ds=1/b.parquet", data), schema="add_columns")
     assert (kinds(receipt), reasons(receipt)) == (["rejected"], ["schema"])

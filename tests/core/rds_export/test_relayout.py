@@ -224,8 +224,9 @@ def test_tables_lie_where_the_path_says(path: str, root: str) -> None:
         ({"path": "../{table}"}, "table_path"),
         ({"value": ""}, "the partition is 'ds' = ''"),
         ({"column": "a/b"}, "the partition is 'a/b'"),
+        ({"column": "d s"}, "a name without"),
     ],
-    ids=["uri", "folders", "braces", "field", "nothing", "partition", "above", "value", "column"],
+    ids=["uri", "folders", "braces", "field", "nothing", "partition", "above", "value", "column", "space"],
 )
 def test_targets_that_cannot_work_are_refused_before_any_request(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):

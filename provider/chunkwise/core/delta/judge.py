@@ -12,7 +12,14 @@ from typing import Any
 
 from chunkwise.core.delta.footer import Footer, Unusable
 from chunkwise.core.delta.model import Arrival, Batch, Policy, Verdict
-from chunkwise.core.delta.partitions import TYPES, BadPartition, is_possible, segments_of, values_for
+from chunkwise.core.delta.partitions import (
+    TYPES,
+    BadPartition,
+    check_nulls,
+    columns_for,
+    is_possible,
+    values_for,
+)
 from chunkwise.core.delta.places import Table, encode, is_hidden, is_unreadable
 from chunkwise.core.delta.schema import Fields, Misfit, fit
 from chunkwise.core.delta.state import DELETED_TAG, ETAG_TAG, TableState
@@ -206,7 +213,7 @@ def _add(decision: Decision, state: TableState, path: str, found: Footer, policy
             )
     is_first = not state.exists and not decision.adds
     try:
-        partitions = _new_partitions(path, policy) if is_first else decision.partitions
+        partitions = columns_for(path, policy.partition_types) if is_first else decision.partitions
         values = values_for(path, partitions)
     except BadPartition as error:
         raise _Out("rejected", "partition", str(error)) from None
@@ -215,6 +222,7 @@ def _add(decision: Decision, state: TableState, path: str, found: Footer, policy
         fields = tuple(
             {"name": name, "type": kind, "nullable": True, "metadata": {}}
             for name, kind in partitions.items()
+        check_nulls(values, decision.fields)
         )
     nulls = {name: bound.nulls for name, bound in found.bounds.items()}
     try:
@@ -276,15 +284,6 @@ def _remove(
         }
     )
     return "removed", "", ""
-
-
-def _new_partitions(path: str, policy: Policy) -> dict[str, str]:
-    """The partition columns of a table that its first file makes."""
-    names = list(segments_of(path))
-    unknown = sorted(set(policy.partition_types) - set(names))
-    if unknown:
-        raise BadPartition(f"partition_types has {', '.join(map(repr, unknown))}, the path has not")
-    return {name: policy.partition_types.get(name, "string") for name in names}
 
 
 def _partitions(state: TableState) -> dict[str, str]:

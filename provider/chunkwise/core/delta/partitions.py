@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 from urllib.parse import unquote
 
+from chunkwise.core.delta.schema import Fields, is_name
+
 #: what Hive and Spark write for NULL
 _NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 _BITS: Final = {"byte": 8, "short": 16, "integer": 32, "long": 64}
@@ -27,23 +29,54 @@ class BadPartition(Exception):
 def segments_of(path: str) -> dict[str, str | None]:
     """Names and values in the folders of a path, in order. Folders without ``=`` say nothing.
 
-    :raises BadPartition: a name is empty or occurs twice, or a value is no UTF-8.
+    :raises BadPartition: a name is empty or occurs twice, a value is no UTF-8, or a sign is not escaped with
+        which Polars (2.1) reads NULL for the value, and says nothing.
     """
     found: dict[str, str | None] = {}
+    folded: set[str] = set()
     for folder in path.split("/")[:-1]:
         raw, separator, value = folder.partition("=")
         if not separator:
             continue
+        if "=" in value or "*" in folder:
+            raise BadPartition(
+                "a folder has a '*' or a second '=', where some engines read another value: write %2A, %3D"
+            )
         try:
             name, text = unquote(raw, errors="strict"), unquote(value, errors="strict")
         except UnicodeDecodeError:
             raise BadPartition("a folder has escapes that are no UTF-8") from None
         if not name:
             raise BadPartition("a folder has a value without a name")
-        if name in found:
-            raise BadPartition(f"column {name!r} occurs twice in the path")
+        if name.lower() in folded:
+            raise BadPartition(f"column {name!r} occurs twice in the path, or differs in nothing but case")
+        folded.add(name.lower())
         found[name] = None if value in ("", _NULL) else text
     return found
+
+
+def columns_for(path: str, types: Mapping[str, str]) -> dict[str, str]:
+    """Names and types of the partition columns of a table that this file makes.
+
+    :param types: what is said of some; the others are strings.
+    :raises BadPartition: Delta allows no column of such a name, or a type is of a column that the path lacks.
+    """
+    names = list(segments_of(path))
+    bad = [name for name in names if not is_name(name)]
+    if bad:
+        raise BadPartition(f"Delta allows no column of the name {bad[0]!r}: it has one of ' ,;{{}}()=' in it")
+    unknown = sorted(set(types) - set(names))
+    if unknown:
+        raise BadPartition(f"partition_types has {_names(unknown)}, the path has not")
+    return {name: types.get(name, "string") for name in names}
+
+
+def check_nulls(values: Mapping[str, str | None], fields: Fields) -> None:
+    """:raises BadPartition: a value is null in a column that must not be."""
+    for field in fields:
+        name = field["name"]
+        if name in values and values[name] is None and not field.get("nullable", True):
+            raise BadPartition(f"column {name!r} must not be null, and the path says that it is")
 
 
 def values_for(path: str, types: Mapping[str, str]) -> dict[str, str | None]:
@@ -134,7 +167,9 @@ def _decimal(text: str, precision: int, scale: int) -> str | None:
     sign, whole, fraction = found[1], found[2], found[3] or ""
     if len(fraction) > scale or len(whole) > precision - scale:
         return None
-    return f"{sign}{whole or '0'}" + (f".{fraction}" if fraction else "")
+    sign = sign if whole or fraction else ""
+    # with all digits of the scale: deltalake opens no table that has fewer
+    return f"{sign}{whole or '0'}" + (f".{fraction.ljust(scale, '0')}" if scale else "")
 
 
 def _names(names: Mapping[str, object] | list[str]) -> str:

@@ -11,9 +11,11 @@ from chunkwise.core.errors import ConfigError
 LOG: Final = "_delta_log"
 #: Chunkwise's own objects in a table: engines and vacuum pass over names that start with an underscore
 OWN: Final = "_chunkwise"
-#: what stays as it is in the paths of a log, which are URIs (Delta protocol, "Add File"); a colon would make
-#: the front of a name a scheme
-_SAFE: Final = "/=-._~"
+#: what stays as it is in the paths of a log, which are URIs (Delta protocol, "Add File"): exactly what
+#: deltalake leaves as it is. Its compaction looks for files, and removes them, by the form that it would
+#: write itself: in another one they are missing, or stay beside the file that has their rows. (It finds none
+#: with a ``~`` in its own form either, but ``%7E`` would double rows.)
+_SAFE: Final = "/=-._~!$&'()+,;:@"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +84,8 @@ def is_unreadable(path: str) -> bool:
     """Whether engines cannot find an object of this name, however a log writes it: control characters, and a
     colon in the first segment, which makes it look like a URI of its own.
 
-    Spaces, letters beyond ASCII and some signs are fine for all but Polars (2.1), which takes the encoded
-    name for the name.
+    Spaces, letters beyond ASCII and any of ``"<>`{}`` are fine for all but Polars (2.1), which takes the
+    encoded name for the name and finds nothing.
     """
     return ":" in path.partition("/")[0] or any(letter < " " or letter == "\x7f" for letter in path)
 

@@ -197,8 +197,13 @@ def _check_null(table: bool, file: bool, path: str) -> None:
         raise Misfit(f"{path!r} must not be null, and the file does not say that it is not")
 
 
+def is_name(name: str) -> bool:
+    """Whether Delta's own writers let a column have this name."""
+    return bool(name) and not _FORBIDDEN.intersection(name)
+
+
 def _check_name(name: str, path: str) -> None:
-    if not name or _FORBIDDEN.intersection(name):
+    if not is_name(name):
         raise Misfit(
             f"column {path!r} has a name that Delta does not allow: empty, or with one of ' ,;{{}}()=' in it"
         )
@@ -207,9 +212,10 @@ def _check_name(name: str, path: str) -> None:
 def _refuse_twins(names: Sequence[str], front: str = "") -> None:
     seen: dict[str, str] = {}
     for name in names:
-        other = seen.setdefault(name.lower(), name)
-        if other is not name:
-            raise Misfit(f"columns '{front}{other}' and '{front}{name}' differ in nothing but case")
+        other = seen.get(name.lower())
+        if other is not None:
+            raise Misfit(f"columns '{front}{other}' and '{front}{name}' differ in nothing, or only in case")
+        seen[name.lower()] = name
 
 
 def _conflict(table: Any, file: Any, path: str) -> Misfit:

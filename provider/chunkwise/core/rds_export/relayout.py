@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from chunkwise.core.delta.schema import is_name
 from chunkwise.core.errors import ConfigError, ExportDamaged, ExportIncomplete
 from chunkwise.core.rds_export.layout import place_of
 from chunkwise.core.rds_export.model import ExportTable
@@ -75,9 +76,10 @@ class Target:
             raise ConfigError(f"target_uri is {self.uri!r}: it must be s3://bucket/prefix").naming(
                 "target_uri"
             )
-        if not self.column or not self.value or set("=/").intersection(self.column):
+        if not is_name(self.column) or set("/*%").intersection(self.column) or not self.value:
             raise ConfigError(
-                f"the partition is {self.column!r} = {self.value!r}: it needs a name and a value"
+                f"the partition is {self.column!r} = {self.value!r}: it needs a value, and a name without "
+                "any of ' ,;{}()=/*%'"
             ).naming("partition_column", "ds")
         self.root_of("database", "schema.table")
 

@@ -163,6 +163,19 @@ def test_a_tuple_is_a_list_as_the_database_gives_it_back():
         ({"on_poison": "eat"}, "on_poison"),
         ({"on_poison": "move"}, "poison_queue"),
         ({"poison_queue": "q"}, "poison_queue"),
+        ({"on_poison": "move", "poison_queue": "q"}, "poison_queue is the queue itself"),
+        ({"on_poison": "move", "poison_queue": 7}, "poison_queue must be the URL"),
+        (
+            {
+                "sqs_queue": "https://sqs.eu-west-1.amazonaws.com/1/q",
+                "on_poison": "move",
+                "poison_queue": "https://eu-west-1.queue.amazonaws.com/1/q",
+            },
+            "poison_queue is the queue itself",
+        ),
+        ({"botocore_config": 5}, "botocore_config must be a dictionary, not int"),
+        ({"event_names": "ObjectCreate:*"}, "event_names has"),
+        ({"bucket": "s3://b"}, "bucket is"),
     ],
     ids=str,
 )

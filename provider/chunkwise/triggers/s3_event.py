@@ -233,6 +233,22 @@ class S3EventTrigger(BaseEventTrigger):
             raise ConfigError('poison_queue and on_poison="move" belong together').naming(
                 "poison_queue", "on_poison"
             )
+        if self.poison_queue is not None and _names_same(self.poison_queue, self.sqs_queue):
+            raise ConfigError(
+                "poison_queue is the queue itself: messages that nobody can read would go round for ever"
+            ).naming("poison_queue")
+        if self.botocore_config is not None and not isinstance(self.botocore_config, dict):
+            raise ConfigError(
+                f"botocore_config must be a dictionary, not {type(self.botocore_config).__name__}"
+            ).naming("botocore_config")
+
+
+def _names_same(one: Any, other: str) -> bool:
+    """Whether this is surely the same queue, also in two forms of its URL; a connection tells the rest."""
+    if not isinstance(one, str) or not one:
+        raise ConfigError("poison_queue must be the URL or the name of a queue").naming("poison_queue")
+    urls = "://" in one and "://" in other
+    return one == other or (urls and one.split("/")[-2:] == other.split("/")[-2:])
 
 
 def _plain(words: Words) -> str | list[str] | None:

@@ -63,6 +63,12 @@ def test_a_key_without_wildcards_is_a_pattern_of_itself_only(key):
         "out/_temporary/0/part",
         ".chunkwise/arrivals/x.json",
         "folder/",
+        "lake/t/_change_data/c.parquet",
+        "lake/t/_spark_metadata/0.parquet",
+        "_spark_metadata/x.parquet",
+        "tables/orders/.spark-staging-1/ds=1/p.parquet",
+        "tables/orders/.hive-staging_hive_2024/p.parquet",
+        "lake/t/_chunkwise/x.parquet",
     ],
 )
 def test_staging_and_folder_markers_never_pass(key):
@@ -109,6 +115,25 @@ def test_names_of_events(names, event, passes):
     assert ObjectFilter(event_names=names).passes(kind(bucket="b", key="k", event=event)) is passes
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"prefix": ""},
+        {"suffix": ""},
+        {"bucket": "My_old.Bucket-1"},
+        {"prefix": "_raw/"},
+        {"prefix": "a/_d", "ignore_hidden": True},
+        {"prefix": "_day=3/", "ignore_hidden": True},
+        {"event_names": "*"},
+        {"event_names": ["s3:ObjectCreated:*", "ObjectCreated:CompleteMultipartUpload", "*:Delete"]},
+        {"event_names": "ObjectCreated:Unknown"},
+    ],
+    ids=str,
+)
+def test_filters_that_something_can_pass_are_let_in(wanted):
+    ObjectFilter(**wanted)
+
+
 def test_only_arrivals_pass_unless_asked():
     assert not ObjectFilter().passes(ObjectRemoved(bucket="b", key="k", event="ObjectRemoved:Delete"))
 
@@ -124,6 +149,22 @@ def test_only_arrivals_pass_unless_asked():
         ({"min_bytes": -1}, "min_bytes must be a number"),
         ({"max_bytes": "7"}, "max_bytes must be a number"),
         ({"min_bytes": 2, "max_bytes": 1}, "no object can pass"),
+        ({"event_names": "ObjectCreate:*"}, "'ObjectCreate:.', which is no event"),
+        ({"event_names": "Put"}, "event_names has 'Put'"),
+        ({"event_names": ["ObjectCreated:*", "Bla:*"]}, "event_names has 'Bla:"),
+        ({"event_names": "ObjectTagging:*"}, "event_names has 'ObjectTagging:"),
+        ({"event_names": ""}, "event_names has ''"),
+        ({"bucket": "s3://b"}, "bucket is 's3://b'"),
+        ({"bucket": ["b", "b/x"]}, "bucket is 'b/x'"),
+        ({"bucket": ""}, "bucket is ''"),
+        ({"bucket": "lake-*"}, "bucket is 'lake-"),
+        ({"prefix": "s3://b/x"}, "prefix is 's3://b/x'"),
+        ({"prefix": ["a/", "t/_delta_log/0"]}, "staging never passes"),
+        ({"prefix": "a/_raw/", "ignore_hidden": True}, "ignore_hidden passes over"),
+        ({"suffix": "x/"}, "keys of folders never pass"),
+        ({"pattern": ""}, "no key is empty"),
+        ({"pattern": "s3://b/**"}, "give the bucket as bucket"),
+        ({"pattern": "landing/"}, "keys of folders never pass"),
     ],
     ids=str,
 )

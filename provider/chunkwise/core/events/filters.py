@@ -9,12 +9,25 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from chunkwise.core.errors import ConfigError
-from chunkwise.core.events.model import ObjectCreated, ObjectEvent
+from chunkwise.core.events.model import CREATED, REMOVED, ObjectCreated, ObjectEvent
 
 #: folders that writers of tables and dispatches work in; what lies there is not data that has arrived
-_STAGING: Final = re.compile(r"(?:^|/)(?:[^/]*\.dispatch|\.chunkwise|_delta_log|_temporary)/")
+_STAGING: Final = re.compile(
+    r"(?:^|/)(?:[^/]*\.dispatch|\.chunkwise|_chunkwise|_delta_log|_change_data|_spark_metadata|_temporary"
+    r"|\.spark-staging[^/]*|\.hive-staging[^/]*)/"
+)
 #: names that Hadoop and Spark pass over, too; ``_day=3`` is a partition
 _HIDDEN: Final = re.compile(r"(?:^|/)[_.][^/=]*(?:/|$)")
+#: a folder of such a name, whatever follows it
+_HIDDEN_FOLDER: Final = re.compile(r"(?:^|/)[_.][^/=]*/")
+#: all letters of names of buckets, those of before 2018 included (S3 User Guide, "Bucket naming rules")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]+")
+#: S3 User Guide, "Event message structure" and "EventBridge event message structure"; ``Unknown``: an
+#: event that does not say how the object was written
+_EVENTS: Final = (
+    *(f"{CREATED}{how}" for how in ("Put", "Post", "Copy", "CompleteMultipartUpload", "Unknown")),
+    *(f"{family}{how}" for family in REMOVED for how in ("Delete", "DeleteMarkerCreated")),
+)
 
 Words = str | Sequence[str] | None
 
@@ -23,8 +36,9 @@ Words = str | Sequence[str] | None
 class ObjectFilter:
     """A test of object events; everything that is given must fit.
 
-    Staging (``*.dispatch/``, ``.chunkwise/``, ``_delta_log/``, ``_temporary/``) and folder markers (keys that
-    end with ``/``) never pass, so that a bucket with notifications does not trigger itself.
+    Staging (``*.dispatch/``, ``.chunkwise/``, ``_chunkwise/``, ``_delta_log/``, ``_change_data/``,
+    ``_spark_metadata/``, ``_temporary/``, ``.spark-staging*/``, ``.hive-staging*/``) and folder markers (keys
+    that end with ``/``) never pass, so that a bucket with notifications does not trigger itself.
 
     :param bucket: name, or several of which one must fit.
     :param prefix: how the key begins, or several.
@@ -37,7 +51,8 @@ class ObjectFilter:
         ``"ObjectRemoved:*"`` and ``"LifecycleExpiration:*"``.
     :param ignore_hidden: refuse keys with a name in them that begins with ``_`` or ``.``, such as
         ``_SUCCESS``, except for partitions (``_day=3/``).
-    :raises ConfigError: a parameter is of a wrong type, or no object can pass.
+    :raises ConfigError: a parameter is of a wrong type, or no object can pass: one of the words of a list can
+        never fit, too.
     """
 
     bucket: Words = None
@@ -60,6 +75,7 @@ class ObjectFilter:
                     "pattern"
                 )
             object.__setattr__(self, "_glob", _compiled(self.pattern))
+        self._check_words()
         for name in ("min_bytes", "max_bytes"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
@@ -68,6 +84,37 @@ class ObjectFilter:
             raise ConfigError(
                 f"min_bytes {self.min_bytes} is more than max_bytes {self.max_bytes}: no object can pass"
             ).naming("min_bytes", "max_bytes")
+
+    def _check_words(self) -> None:
+        """Refuse what can never fit: whoever deletes what does not pass would delete everything."""
+        for bucket in _each(self.bucket):
+            if not _BUCKET.fullmatch(bucket):
+                raise ConfigError(f"bucket is {bucket!r}: it must be a name, such as 'my-lake'").naming(
+                    "bucket"
+                )
+        for name in ("prefix", "suffix", "pattern"):
+            for word in _each(getattr(self, name)):
+                if why := self._never(name, word):
+                    raise ConfigError(f"{name} is {word!r}: {why}").naming(name)
+        for word in _each(self.event_names):
+            if not any(fnmatchcase(event, word.removeprefix("s3:")) for event in _EVENTS):
+                raise ConfigError(
+                    f"event_names has {word!r}, which is no event of an object that was written or removed: "
+                    f"it may have {', '.join(_EVENTS)}, and '*' in them"
+                ).naming("event_names")
+
+    def _never(self, name: str, word: str) -> str | None:
+        """Why no key can fit; ``None``: one can."""
+        if word.startswith("s3://"):
+            return "it is a part of keys; give the bucket as bucket"
+        if name != "prefix":
+            if not word and name == "pattern":
+                return "no key is empty; without one, every key fits"
+            return "keys of folders never pass" if word.endswith("/") else None
+        if _STAGING.search(word):
+            return "staging never passes"
+        hidden = self.ignore_hidden and _HIDDEN_FOLDER.search(word)
+        return "ignore_hidden passes over such names" if hidden else None
 
     def passes(self, event: ObjectEvent) -> bool:
         """Whether somebody wants to hear of this event."""
@@ -98,6 +145,10 @@ def _words(name: str, value: Any) -> None:
     several = isinstance(value, list | tuple) and value and all(isinstance(word, str) for word in value)
     if value is not None and not isinstance(value, str) and not several:
         raise ConfigError(f"{name} must be a text or a list of texts").naming(name)
+
+
+def _each(words: Words) -> Sequence[str]:
+    return () if words is None else (words,) if isinstance(words, str) else words
 
 
 def _any(wanted: Words, fits: Any) -> bool:

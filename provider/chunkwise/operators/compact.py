@@ -48,7 +48,7 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
 
     **Cost.** One LIST request per 1,000 objects, one GET for each small footer, and for each file that is
     written anew one more; for each output two to four. A killed task may leave an open upload, which the next
-    one aborts, and in a table a file that no commit names, for a vacuum.
+    one aborts (in a table: a lifecycle rule), and in a table a file that no commit names, for a vacuum.
 
     **Return value.** Counts, bytes before and after, bytes that passed through the worker or were copied by
     S3, each output with its way, and the files that were not merged, with a reason; never data. Outlet assets

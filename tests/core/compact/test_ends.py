@@ -266,6 +266,18 @@ def test_a_source_that_changes_while_it_is_merged_is_left_for_the_next_time(s3: 
     assert sorted(row["id"] for row in folder.rows()) == [*range(5), *range(10, 15), *range(100, 107)]
 
 
+def test_a_source_that_is_overwritten_after_it_was_merged_is_not_deleted(s3: S3, faults: Faults) -> None:
+    folder = Folder(s3)
+    for number in range(2):
+        folder.put(f"{number}.parquet", ids(5, number * 5))
+    once(faults.client, "DeleteObject", "/0.parquet", lambda: folder.put("0.parquet", ids(7, 100)))
+    found = folder.compact(client=faults.client)
+    assert ([one.reason for one in found.skipped], found.deleted) == (["changed"], 1)
+    folder.compact()
+    assert len(folder.names()) == 1
+    assert sorted(row["id"] for row in folder.rows()) == [*range(10), *range(100, 107)]
+
+
 def test_something_else_under_the_name_of_an_output_is_an_error_and_costs_no_source(s3: S3) -> None:
     folder = Folder(s3)
     for number in range(2):

@@ -152,6 +152,21 @@ def test_an_output_that_is_small_is_merged_with_what_comes_later(folder: Folder)
     assert sorted(row["id"] for row in folder.rows()) == expected
 
 
+@pytest.mark.parametrize("more", [{}, {"pattern": "in/part-*"}], ids=["another suffix", "a pattern, too"])
+def test_outputs_are_known_although_they_have_other_names_than_their_sources(
+    folder: Folder, more: dict[str, str]
+) -> None:
+    chosen: dict[str, Any] = {"suffix": ".pq", **more}
+    for number in range(2):
+        folder.put(f"part-{number}.pq", ids(5, number * 5))
+    assert len(folder.compact(**chosen).outputs) == 1
+    folder.put("part-0.pq", ids(5))
+    folder.put("part-2.pq", ids(5, 10))
+    folder.compact(**chosen)
+    assert sorted(row["id"] for row in folder.rows()) == list(range(15))
+    assert "part-0.pq" not in folder.names()
+
+
 def test_files_of_other_schemas_are_merged_among_themselves_and_named(folder: Folder) -> None:
     for number in range(3):
         folder.put(f"a{number}.parquet", ids(2))

@@ -199,7 +199,8 @@ class Compacted:
     :param files_before: Parquet files that were there.
     :param outputs: that were made, or would be.
     :param skipped: files that were not merged.
-    :param deleted: files that were deleted, because an output has their rows.
+    :param deletes: whether files that were merged are deleted.
+    :param deleted: files that were, because an output has their rows.
     :param left_behind: URIs of outputs that nobody uses and that could not be deleted.
     :param version: of the table.
     :param committed: whether the table has a new version.
@@ -211,6 +212,7 @@ class Compacted:
     files_before: int = 0
     outputs: list[Output] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    deletes: bool = False
     deleted: int = 0
     left_behind: list[str] = field(default_factory=list)
     version: int | None = None
@@ -234,15 +236,17 @@ class Compacted:
         :param most: outputs, sources of each and skipped files that are named at most.
         """
         told = [one for one in self.skipped if one.reason not in FINE]
+        written = sum(not output.existed for output in self.outputs)
+        gone, come = (self.deleted, written) if self.deletes else (self.merged, len(self.outputs))
         return {
             "uri": self.uri,
             "version": self.version,
             "committed": self.committed,
             "preview": self.preview,
             "files_before": self.files_before,
-            "files_after": self.files_before - self.merged + len(self.outputs),
+            "files_after": self.files_before - gone + come,
             "files_merged": self.merged,
-            "files_written": sum(not output.existed for output in self.outputs),
+            "files_written": 0 if self.preview else written,
             "files_deleted": self.deleted,
             "rows": sum(output.rows for output in self.outputs),
             "source_bytes": sum(output.source_bytes for output in self.outputs),

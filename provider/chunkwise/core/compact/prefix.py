@@ -116,7 +116,8 @@ def compact_prefix(
     options = options or Options()
     where.check()
     refuse_table_above(client, where.source, options.extra_args)
-    found = Compacted(uri=where.source.uri, preview=preview)
+    deletes = where.sources == "delete" and not preview
+    found = Compacted(uri=where.source.uri, preview=preview, deletes=deletes)
     for folder in _folders(client, where, options, found):
         one = _Folder(client, where, folder, options)
         if preview:
@@ -157,19 +158,19 @@ class _Count:
 def _folders(client: Any, where: Where, options: Options, found: Compacted) -> list[str]:
     """Folders that may have work, by their names below the prefix, each with a slash at its end."""
     source = where.source
-    wanted = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
+    wanted = _Wanted(where, options)
     counts: dict[str, _Count] = {}
     lone: dict[str, str] = {}
     front = f"{source.root}/" if source.root else ""
     for one in objects.list_objects(client, source.bucket, front, extra_args=options.extra_args):
         path = one.key[len(front) :]
         refuse_table_file(source, path)
-        if not _is_wanted(source.bucket, one, path, wanted):
-            continue
-        found.files_before += 1
         folder, slash, name = path.rpartition("/")
         count = counts.setdefault(folder + slash, _Count())
         count.outputs += is_named(name)
+        if not wanted.has(one, path):
+            continue
+        found.files_before += 1
         if one.size < options.small:
             count.small += 1
             lone[folder + slash] = f"s3://{source.bucket}/{one.key}"
@@ -184,9 +185,24 @@ def _folders(client: Any, where: Where, options: Options, found: Compacted) -> l
     return work
 
 
-def _is_wanted(bucket: str, one: Listed, path: str, wanted: ObjectFilter) -> bool:
-    event = ObjectCreated(bucket=bucket, key=one.key, event="ObjectCreated:Put", size=one.size)
-    return not is_hidden(path) and wanted.passes(event)
+class _Wanted:
+    """Which files are to be merged: an output need not have the suffix of its sources."""
+
+    def __init__(self, where: Where, options: Options) -> None:
+        self._bucket = where.source.bucket
+        self._files = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
+        self._outputs = ObjectFilter(pattern=where.pattern)
+
+    def has(self, one: Listed, path: str) -> bool:
+        """Whether it is one of them, whatever its size and age.
+
+        :param path: of it, from the prefix on.
+        """
+        if is_hidden(path):
+            return False
+        event = ObjectCreated(bucket=self._bucket, key=one.key, event="ObjectCreated:Put", size=one.size)
+        named = is_named(path.rpartition("/")[2])
+        return (self._outputs if named else self._files).passes(event)
 
 
 class _Folder:
@@ -240,16 +256,14 @@ class _Folder:
     def _look(self) -> tuple[list[File], list[File] | None]:
         """The small files, and all outputs; of a folder with an output that cannot be read, none."""
         where, options = self._where, self._options
-        wanted = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
+        wanted = _Wanted(where, options)
         before = datetime.now(UTC) - options.min_age
         refs: dict[str, ObjectRef] = {}
         small: set[str] = set()
         for one in self._listed(where.source.bucket, self._front):
             name = one.key[len(self._front) :]
             ref = ObjectRef(bucket=where.source.bucket, key=one.key, etag=one.etag, size=one.size)
-            if not _is_wanted(where.source.bucket, one, name, wanted):
-                continue
-            if one.size < options.small and one.last_modified <= before:
+            if one.size < options.small and one.last_modified <= before and wanted.has(one, name):
                 small.add(ref.uri)
                 refs[ref.uri] = ref
             elif is_named(name):

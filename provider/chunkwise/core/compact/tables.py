@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chunkwise.core.delta.places import LOG, Table
-from chunkwise.core.errors import ConfigError
+from chunkwise.core.errors import ConfigError, ReadFailed
 from chunkwise.core.storage import objects
 
 
@@ -29,13 +29,19 @@ def refuse_table_above(client: Any, place: Table, extra_args: Mapping[str, Any] 
     """Refuse a prefix that lies in a Delta table: one request for each folder above.
 
     :raises ConfigError: it does.
-    :raises ReadFailed: S3 refuses, or failed at every attempt.
+    :raises ReadFailed: S3 failed at every attempt.
     """
     parts = place.root.split("/") if place.root else []
     for count in range(len(parts), -1, -1):
         above = Table(bucket=place.bucket, root="/".join(parts[:count]))
         log = objects.list_objects(client, place.bucket, f"{above.key(LOG)}/", extra_args=extra_args)
-        if next(log, None) is not None:
+        try:
+            there = next(log, None) is not None
+        except ReadFailed as error:
+            if error.transient:
+                raise
+            continue  # who may not look there is told by nobody
+        if there:
             raise _table(above.uri, "Delta")
 
 

@@ -27,6 +27,17 @@ from chunkwise.core.events.model import ObjectCreated, ObjectRemoved
         ("ds=1/f.parquet", ""),
         ("a/f=1.parquet", "a"),
         ("a/_delta_log/0.json", "a"),
+        ("lake/t/_temporary/0/x.parquet", "lake/t"),
+        ("lake/t/_change_data/c.parquet", "lake/t"),
+        ("tables/orders/.spark-staging-1/ds=1/p.parquet", "tables/orders"),
+        ("in/x.dispatch/parts/y.parquet", "in"),
+        (".chunkwise/x.parquet", ""),
+        ("_spark_metadata/x.parquet", ""),
+        ("a/_day=1/x.parquet", "a"),
+        ("a//b/x.parquet", "a"),
+        ("/a/x.parquet", ""),
+        ("a/./b/x.parquet", "a"),
+        ("../x.parquet", ""),
     ],
 )
 def test_a_table_is_the_folder_up_to_the_first_value(key: str, root: str) -> None:

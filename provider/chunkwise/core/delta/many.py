@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from chunkwise.core.delta.append import Settings, append, tables_of
 from chunkwise.core.delta.model import KINDS, Arrival, Batch, Kind, TableReceipt, Verdict
+from chunkwise.core.delta.places import out_of_tables
+from chunkwise.core.delta.quarantine import put_on_record
 from chunkwise.core.errors import ChunkwiseError, DeltaError, ReadFailed
 
 log = logging.getLogger(__name__)
@@ -24,15 +26,24 @@ class Appended:
 
     :param tables: receipts of those that could be written.
     :param failures: why others could not, by their URI.
+    :param aside: verdicts on objects that belong to no table.
+    :param left: URIs of the objects of tables that could not be written.
     """
 
     tables: tuple[TableReceipt, ...]
     failures: dict[str, ChunkwiseError]
+    aside: tuple[Verdict, ...] = ()
+    left: frozenset[str] = frozenset()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Of all tables."""
-        return tuple(verdict for table in self.tables for verdict in table.verdicts)
+        """Of all tables, and of what belongs to none."""
+        return (*(verdict for table in self.tables for verdict in table.verdicts), *self.aside)
+
+    @property
+    def again(self) -> frozenset[str]:
+        """URIs of objects without a final verdict: they must come again."""
+        return self.left.union(verdict.uri for verdict in self.verdicts if not verdict.settled)
 
     def check(self, *, fail_on_rejected: bool = False) -> None:
         """Raise what is wrong, after everything was done that could be done.
@@ -102,18 +113,45 @@ def append_all(
 
     :param client: boto3 S3 client.
     :param table_uri: the one table that all belong to; default: by rule, the folder of an object up to the
-        first ``name=value`` segment.
+        first ``name=value`` segment. What lies in staging, or in another folder that engines pass over,
+        belongs to none by rule.
     :param batch: which batch this is, for all of the tables.
     :raises ConfigError: ``table_uri`` is none.
     """
-    receipts, failures = [], {}
-    for table, own in tables_of(arrivals, table_uri).items():
+    settings = settings or Settings()
+    receipts: list[TableReceipt] = []
+    failures: dict[str, ChunkwiseError] = {}
+    inside, aside = _sorted_out(arrivals) if table_uri is None else (list(arrivals), [])
+    left: list[str] = []
+    for table, own in tables_of(inside, table_uri).items():
         try:
             receipts.append(append(client, table, own, settings=settings, batch=batch))
         except ChunkwiseError as error:
             log.error("%d objects were not added to %s: %s", len(own), table.uri, error)
             failures[table.uri] = error
-    return Appended(tables=tuple(receipts), failures=failures)
+            left += [arrival.uri for arrival in own]
+    if aside and settings.quarantine_uri is not None:
+        try:
+            aside = put_on_record(client, settings.quarantine_uri, aside, extra_args=settings.extra_args)
+        except ChunkwiseError as error:
+            log.error("%d objects that belong to no table were not put on record: %s", len(aside), error)
+            failures[settings.quarantine_uri] = error
+            left += [verdict.uri for verdict in aside]
+    return Appended(tables=tuple(receipts), failures=failures, aside=tuple(aside), left=frozenset(left))
+
+
+def _sorted_out(arrivals: Iterable[Arrival]) -> tuple[list[Arrival], list[Verdict]]:
+    """Arrivals that belong to tables by rule, and verdicts on the others."""
+    inside: list[Arrival] = []
+    aside: list[Verdict] = []
+    for arrival in arrivals:
+        out = out_of_tables(arrival.key)
+        if out is None:
+            inside.append(arrival)
+        else:
+            kind, why, detail = out
+            aside.append(Verdict(uri=arrival.uri, kind=kind, reason=why, detail=detail))
+    return inside, aside
 
 
 def _these(verdicts: list[Verdict]) -> str:

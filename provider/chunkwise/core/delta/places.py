@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote, unquote
 
 from chunkwise.core.errors import ConfigError
@@ -63,10 +63,30 @@ class Table:
 
 
 def table_of(bucket: str, key: str) -> Table:
-    """The table that an object belongs to by rule: its folder, up to the first ``name=value`` segment."""
+    """The table that an object belongs to by rule: its folder, up to the first ``name=value`` segment.
+
+    A folder that engines pass over, or do not find, is none of a root: what lies in staging is no table.
+    """
     folders = key.split("/")[:-1]
-    cut = next((at for at, name in enumerate(folders) if "=" in name or name in (LOG, OWN)), len(folders))
+    cut = next(
+        (at for at, name in enumerate(folders) if not name or "=" in name or is_hidden(f"{name}/")),
+        len(folders),
+    )
     return Table(bucket=bucket, root="/".join(folders[:cut]))
+
+
+def out_of_tables(key: str) -> tuple[Literal["ignored", "rejected"], str, str] | None:
+    """Why an object belongs to no table by rule, as verdict, reason and detail; ``None``: it belongs to one.
+
+    No table need be looked at for it.
+    """
+    table = table_of("", key)
+    path = table.relative("", key)
+    if path is None:
+        return "rejected", "name", "a name with empty parts, '.' or '..' in its path is found by no engine"
+    if is_hidden(path):
+        return "ignored", "hidden", "engines pass over names that start with '_' or '.', and staging"
+    return None
 
 
 def is_hidden(path: str) -> bool:

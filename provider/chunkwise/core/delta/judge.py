@@ -215,6 +215,7 @@ def _add(decision: Decision, state: TableState, path: str, found: Footer, policy
     try:
         partitions = columns_for(path, policy.partition_types) if is_first else decision.partitions
         values = values_for(path, partitions)
+        check_nulls(values, decision.fields)
     except BadPartition as error:
         raise _Out("rejected", "partition", str(error)) from None
     fields = decision.fields
@@ -222,7 +223,6 @@ def _add(decision: Decision, state: TableState, path: str, found: Footer, policy
         fields = tuple(
             {"name": name, "type": kind, "nullable": True, "metadata": {}}
             for name, kind in partitions.items()
-        check_nulls(values, decision.fields)
         )
     nulls = {name: bound.nulls for name, bound in found.bounds.items()}
     try:

@@ -8,9 +8,11 @@ import json
 import math
 import struct
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import deltalake
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,7 +39,9 @@ def stats(data: Any, **options: Any) -> dict[str, Any]:
     """The statistics that the log would have."""
     body = parquet(data, **options)
     length = int.from_bytes(body[-8:-4], "little")
-    rows, columns, bounds = described(parse_footer(body[-8 - length : -8], len(body) - 8 - length, "f"), "f")
+    rows, columns, bounds, _ = described(
+        parse_footer(body[-8 - length : -8], len(body) - 8 - length, "f"), "f"
+    )
     return dict(json.loads(stats_of(rows, bounds, [column.name for column in columns])))
 
 
@@ -66,7 +70,16 @@ def flipped(body: bytes, at: int) -> bytes:
     return body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]
 
 
+def of_polars(numbers: list[int]) -> bytes:
+    sink = io.BytesIO()
+    pl.DataFrame({"id": numbers}).write_parquet(sink, compression="uncompressed", statistics=False)
+    return sink.getvalue()
+
+
 GOOD = parquet({"id": [1, 2, 3], "name": ["a", "b", "c"]})
+#: most of it lies outside of what the first request brings
+LARGE = parquet({"id": list(range(40_000))}, use_dictionary=False, compression="none")
+OF_POLARS = of_polars(list(range(40_000)))
 BAD = {
     "empty": (b"", "empty"),
     "one byte": (b"x", "not_parquet"),
@@ -77,6 +90,14 @@ BAD = {
     "length": (GOOD[:-8] + struct.pack("<I", len(GOOD)) + b"PAR1", "damaged"),
     "front is missing": (GOOD[200:], "damaged"),
     "no footer": (GOOD[:-8] + struct.pack("<I", 0) + b"PAR1", "damaged"),
+    "front is another": (b"XXXX" + GOOD[4:], "damaged"),
+    "something before it": (b"junk" + GOOD, "damaged"),
+    "one byte before it": (b"j" + GOOD, "damaged"),
+    "another file before it": (parquet({"id": [7], "name": ["z"]}) + GOOD, "damaged"),
+    "large, with something before it": (b"junk" + LARGE, "damaged"),
+    "large, with a file before it": (GOOD + LARGE, "damaged"),
+    "twice": (LARGE + LARGE, "damaged"),
+    "of Polars, with something before it": (b"junk" + OF_POLARS, "damaged"),
 }
 
 
@@ -86,6 +107,41 @@ def test_a_file_that_is_none_is_said_to_be_none(s3: S3, name: str) -> None:
     found = footer(s3, body)
     assert isinstance(found, Unusable)
     assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"write_page_index": True},
+        {"write_page_index": True, "row_group_size": 1000},
+        {"bloom_filter_options": {"id": {"ndv": 50_000}}},
+        {"use_dictionary": True, "data_page_version": "2.0", "store_schema": False},
+    ],
+    ids=["index", "indexes", "filter", "dictionary"],
+)
+def test_what_writers_put_before_a_footer_costs_no_request(s3: S3, options: dict[str, Any]) -> None:
+    found = footer(s3, parquet({"id": list(range(40_000)), "n": list(range(40_000))}, **options))
+    assert isinstance(found, Footer)
+    assert s3.calls == {"GetObject": 1}
+
+
+def test_files_of_other_writers_cost_one_request_too(s3: S3, tmp_path: Path) -> None:
+    rows = pa.table({"id": list(range(40_000))})
+    deltalake.write_deltalake(tmp_path, rows)
+    (written,) = tmp_path.glob("*.parquet")
+    for body in (of_polars(list(range(40_000))), written.read_bytes()):
+        assert isinstance(footer(s3, body), Footer)
+    assert s3.calls == {"GetObject": 2}
+
+
+@pytest.mark.parametrize("body", [GOOD, LARGE], ids=["small", "large"])
+def test_a_gap_before_the_footer_is_no_damage_in_itself(s3: S3, body: bytes) -> None:
+    """All columns lie where the footer says: readers have no trouble with it."""
+    start = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    padded = body[:start] + bytes(5) + body[start:]
+    assert pq.read_table(io.BytesIO(padded)) == pq.read_table(io.BytesIO(body))
+    assert isinstance(footer(s3, padded), Footer)
+    assert s3.calls["GetObject"] <= 2
 
 
 @settings(max_examples=50)
@@ -274,7 +330,7 @@ def test_a_file_that_does_not_say_how_its_columns_order_has_no_bounds() -> None:
     found = parse_footer(body[start:-8], start, "f")
     head = {number: field for number, field in found.head.items() if number != File.COLUMN_ORDERS}
     data = footer_bytes(head, 2, found.groups, len(found.groups))[:-8]
-    rows, _, bounds = described(parse_footer(data, start, "f"), "f")
+    rows, _, bounds, _ = described(parse_footer(data, start, "f"), "f")
     assert (rows, bounds["id"].low, bounds["id"].high, bounds["id"].nulls) == (2, None, None, 0)
 
 

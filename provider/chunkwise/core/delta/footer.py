@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from chunkwise.core.delta.arrow_schema import odd_columns
+from chunkwise.core.delta.extents import Extent
 from chunkwise.core.delta.parquet_types import Column, column_of
 from chunkwise.core.delta.statistics import Bounds, Collector
 from chunkwise.core.errors import FormatError
@@ -169,13 +170,18 @@ def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusa
             raise _Changed
     try:
         footer = parse_footer(tail[-TRAILER - length : -TRAILER], start, uri)
-        rows, columns, bounds = described(footer, uri)
+        rows, columns, bounds, extent = described(footer, uri)
     except _Encrypted:
         return Unusable(reason="encrypted", detail="its columns are encrypted")
     except FormatError as error:
         return Unusable(reason="damaged", detail=str(error))
     except (AttributeError, IndexError, KeyError, TypeError, UnicodeError, ValueError):
         return Unusable(reason="damaged", detail="its footer has values of wrong types")
+    gap, pinned = extent.gap(start), {**arguments, "IfMatch": answer["ETag"]}
+    if (len(tail) == size and not tail.startswith(MAGIC)) or (
+        gap and _begins(client, pinned, gap, tail, size)
+    ):
+        return Unusable(reason="damaged", detail="its columns do not lie where its footer says")
     return Footer(
         size=size,
         etag=answer["ETag"],
@@ -185,6 +191,21 @@ def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusa
         bounds=bounds,
         rewritten=_table_of(footer.head),
     )
+
+
+def _begins(client: Any, pinned: dict[str, Any], at: int, tail: bytes, size: int) -> bool:
+    """Whether a file begins in the middle of this one: where something stands before a file, all its offsets
+    are too small, and as many bytes too many lie before its footer.
+
+    Few writers leave such a gap for another reason: only for their files it costs a request.
+    """
+    first = size - len(tail)
+    if at >= first:
+        return tail.startswith(MAGIC, at - first)
+    answer, found = _get(client, pinned, f"bytes={at}-{at + len(MAGIC) - 1}")
+    if answer["ETag"] != pinned["IfMatch"]:
+        raise _Changed
+    return found == MAGIC
 
 
 def _get(client: Any, arguments: dict[str, Any], span: str) -> tuple[Any, bytes]:
@@ -205,8 +226,8 @@ class _Encrypted(Exception):
     pass
 
 
-def described(footer: ParquetFooter, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds]]:
-    """Rows, columns and bounds of a footer.
+def described(footer: ParquetFooter, uri: str) -> tuple[int, tuple[Column, ...], dict[str, Bounds], Extent]:
+    """Rows, columns and bounds of a footer, and where what it names ends.
 
     :param uri: of the file.
     :raises FormatError: it is damaged; so do an IndexError or the like, where values are of wrong types.
@@ -222,14 +243,14 @@ def described(footer: ParquetFooter, uri: str) -> tuple[int, tuple[Column, ...],
     )
     leaves = sum(len(field.leaves) for field in fields)
     collector = Collector(columns, [(field.first, len(field.leaves)) for field in fields], head, leaves)
-    rows = 0
+    rows, extent = 0, Extent()
     for raw in footer.groups:
         group = Reader(raw, 0, uri).struct()
-        rows += _checked(group, leaves, footer.start)
+        rows += _checked(group, leaves, footer.start, extent)
         collector.add(group)
     if rows != get(head, File.NUM_ROWS):
         raise _damaged("its row groups have another number of rows than it says")
-    return rows, columns, collector.bounds()
+    return rows, columns, collector.bounds(), extent
 
 
 def _table_of(head: Struct) -> str | None:
@@ -240,7 +261,7 @@ def _table_of(head: Struct) -> str | None:
     return None
 
 
-def _checked(group: Struct, leaves: int, end: int) -> int:
+def _checked(group: Struct, leaves: int, end: int, extent: Extent) -> int:
     """Rows of a row group that lies inside its file, whole."""
     chunks = columns_of(group)
     if len(chunks) != leaves:
@@ -255,6 +276,7 @@ def _checked(group: Struct, leaves: int, end: int) -> int:
         first, last = data_range(chunk)
         if not len(MAGIC) <= first <= last <= end and last > first:
             raise _damaged("a column lies outside of the file")
+        extent.add(chunk)
     rows: int = get(group, Group.ROWS, 0)
     if rows < 0:
         raise _damaged("a row group has fewer than 0 rows")

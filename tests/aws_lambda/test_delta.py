@@ -164,6 +164,64 @@ def test_the_policies_are_those_of_the_variables(lake: Lake, monkeypatch: pytest
     assert lake.s3.has(lake.table.key("_delta_log", f"{2:020d}.checkpoint.parquet"))
 
 
+def test_a_file_outside_of_the_table_fails_its_message_and_no_other(
+    lake: Lake, s3: StrictS3, moto_s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that is named wrongly must not swallow what arrives."""
+    monkeypatch.setenv("CHUNKWISE_DELTA_TABLE_URI", lake.uri)
+    inside = lake.put("a.parquet", {"id": [1]})
+    beside = table(s3, moto_s3, f"{lake.table.root}2").put("a.parquet", {"id": [2]})
+    event = batch(
+        inside=told(inside),
+        beside=told(beside),
+        both=s3_body(s3_record(s3.bucket, inside.key), s3_record(s3.bucket, beside.key)),
+        bucket=s3_body(s3_record("another", inside.key)),
+        staging=s3_body(s3_record(s3.bucket, f"{lake.table.root}/_temporary/0/x.parquet")),
+    )
+    with log_lines() as lines:
+        assert failures(delta.handler(event, Context())) == ["beside", "both", "bucket"]
+    assert lake.rows() == [{"id": 1}]
+    assert any(beside.uri in line.get("message", "") for line in lines)
+    with pytest.raises(ConfigError, match="CHUNKWISE_DELTA_TABLE_URI: mend that"):
+        delta.handler(json.loads(told(beside)), Context())
+    monkeypatch.setenv("CHUNKWISE_DELTA_ON_OUTSIDE", "ignore")
+    assert failures(delta.handler(event, Context())) == []
+    assert delta.handler(json.loads(told(beside)), Context())["outside"] == 1
+    assert lake.versions == [0]
+
+
+def test_by_rule_staging_is_no_table(lake: Lake, s3: StrictS3) -> None:
+    lake.put("_temporary/0/x.parquet", {"id": [1]})
+    before = s3.keys()
+    hidden = s3_body(s3_record(s3.bucket, f"{lake.table.root}/_temporary/0/x.parquet"))
+    assert failures(delta.handler(batch(m=hidden), Context())) == []
+    assert s3.keys() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TABLE_URI", "lake/orders"),
+        ("TABLE_URI", "https://b/lake"),
+        ("TABLE_URI", "s3://"),
+        ("TABLE_URI", "s3://a b/lake"),
+        ("TABLE_URI", "s3://${Bucket}/lake"),
+        ("TABLE_URI", "s3://b/lake/_delta_log"),
+        ("QUARANTINE_URI", "x"),
+        ("PARTITION_TYPES", '{"ds": 5}'),
+        ("ON_OUTSIDE", "drop"),
+    ],
+)
+def test_places_and_types_that_are_senseless_are_an_error_before_anything_is_done(
+    lake: Lake, s3: StrictS3, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    event = batch(m=told(lake.put("ds=1/a.parquet", {"id": [1]})))
+    monkeypatch.setenv(f"CHUNKWISE_DELTA_{name}", value)
+    with pytest.raises(ConfigError, match=f"environment: CHUNKWISE_DELTA_{name}"):
+        delta.handler(event, Context())
+    assert lake.versions == []
+
+
 def test_an_event_that_is_none_is_an_error(lake: Lake) -> None:
     with pytest.raises(ConfigError, match="the event is of no known form"):
         delta.handler({"hello": 1}, Context())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ from chunkwise.core.delta import (
     Maintenance,
     Policy,
     Settings,
+    Table,
     append_all,
     checkpointer,
     storage_options,
-    tables_of,
 )
 from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, SchemaPolicy
+from chunkwise.core.delta.places import LOG
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.model import Ignored, Rejected, member
 from chunkwise.core.events.parse import parse
@@ -41,12 +43,22 @@ log = logging.getLogger(__name__)
 
 #: files that an answer, or a log, names one by one
 _NAMED: Final = 50
+#: all letters of names of buckets (S3 User Guide, "Bucket naming rules")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]+")
 VARIABLES: Final[tuple[Variable, ...]] = (
     Variable(
         name="CHUNKWISE_DELTA_TABLE_URI",
         field="table_uri",
         default="the folder of each file, up to the first `name=value`",
         means="`s3://bucket/prefix` of the one table",
+    ),
+    Word(
+        name="CHUNKWISE_DELTA_ON_OUTSIDE",
+        field="on_outside",
+        words=("fail", "ignore"),
+        default="fail",
+        means="a message with a file that does not lie below that table fails, so that the queue puts it"
+        " aside, or such a file is only logged",
     ),
     Word(
         name="CHUNKWISE_DELTA_SCHEMA",
@@ -116,6 +128,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the function is configured with, see :data:`VARIABLES`."""
 
     table_uri: str | None = None
+    on_outside: str = "fail"
     schema: SchemaPolicy = "fail"
     on_overwrite: OnOverwrite = "replace"
     on_delete: OnDelete = "ignore"
@@ -125,6 +138,37 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every: int = 10
     on_unreadable: str = "fail"
     extra_args: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Options:
+        """:raises ConfigError: naming the variables that are wrong."""
+        found = cls(**read(VARIABLES, environ))
+        for name, uri in (("TABLE_URI", found.table_uri), ("QUARANTINE_URI", found.quarantine_uri)):
+            if uri is not None:
+                _check_place(f"CHUNKWISE_DELTA_{name}", uri)
+        if not all(isinstance(kind, str) for kind in found.partition_types.values()):
+            raise ConfigError(
+                "environment: CHUNKWISE_DELTA_PARTITION_TYPES must map names of columns to names of types, "
+                'e.g. {"ds": "date"}'
+            )
+        return found
+
+    def is_outside(self, arrival: Arrival) -> bool:
+        """Whether a file does not lie below the one table."""
+        if self.table_uri is None:
+            return False
+        table = Table.at(self.table_uri)
+        front = table.key("") if table.root else ""
+        return arrival.bucket != table.bucket or not arrival.key.startswith(front)
+
+
+def _check_place(name: str, uri: str) -> None:
+    try:
+        place = Table.at(uri)
+    except ConfigError:
+        place = None
+    if place is None or not _BUCKET.fullmatch(place.bucket) or LOG in place.root.split("/"):
+        raise ConfigError(f"environment: {name} is {uri!r}: it must be s3://bucket/prefix")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +209,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     each of its files has a final verdict; a file that can never be added has one, too, which is logged, and
     put on record below ``CHUNKWISE_DELTA_QUARANTINE_URI``. A message fails alone if S3 did not let a file of
     it be read, if its table cannot be written, or no time was left for that; the queue's redrive policy puts
-    it aside after some receives, as it does with what is no event of S3.
+    it aside after some receives, as it does with what is no event of S3, and with files that do not lie below
+    ``CHUNKWISE_DELTA_TABLE_URI``: a table that is named wrongly loses no message.
 
     **Time and memory.** Before each table, and each attempt to commit, the function looks whether it may be
     killed before it is done: it then leaves the rest to the next invocation.
@@ -180,14 +225,20 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     budget = Budget(context, margin_seconds=general.stop_margin_seconds)
     began = time.monotonic()
     with logs.bound(request_id=context.aws_request_id, function=context.function_name):
-        options = Options(**read(VARIABLES, os.environ))
+        options = Options.read(os.environ)
         messages = _messages(event)
         unreadable = [reason for message in messages for reason in message.unreadable]
         for reason in unreadable[:_NAMED]:
             log.warning("rejected: %s", reason)
         arrivals = [arrival for message in messages for arrival in message.arrivals]
+        outside = {arrival.uri for arrival in arrivals if options.is_outside(arrival)}
+        for uri in sorted(outside)[:_NAMED]:
+            log.warning("outside: %s does not lie below CHUNKWISE_DELTA_TABLE_URI %s", uri, options.table_uri)
         done = append_all(
-            clients.s3(), arrivals, table_uri=options.table_uri, settings=_settings(options, budget, context)
+            clients.s3(),
+            [arrival for arrival in arrivals if arrival.uri not in outside],
+            table_uri=options.table_uri,
+            settings=_settings(options, budget, context),
         )
         answer = done.to_json(most=_NAMED)
         for verdict in answer["not_added"]:
@@ -204,8 +255,13 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
             done.check()
             if unreadable and options.on_unreadable == "fail":
                 raise ConfigError(f"{unreadable[0]}; send an event of S3, in any of its forms")
-            return {**answer, "rejected": len(unreadable)}
-        failed = _failed(messages, arrivals, done, options)
+            if outside and options.on_outside == "fail":
+                raise ConfigError(
+                    f"{min(outside)} does not lie below {options.table_uri}, CHUNKWISE_DELTA_TABLE_URI: mend "
+                    "that, or the notification, or set CHUNKWISE_DELTA_ON_OUTSIDE to ignore"
+                )
+            return {**answer, "rejected": len(unreadable), "outside": len(outside)}
+        failed = _failed(messages, done, outside, options)
         log.info("%d messages, %d of them failed: %s", len(messages), len(failed), answer["counts"])
         return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
@@ -221,14 +277,9 @@ def _messages(event: Any) -> list[Message]:
     return [Message.of(one, one["messageId"]) for one in records]
 
 
-def _failed(
-    messages: Sequence[Message], arrivals: Sequence[Arrival], done: Appended, options: Options
-) -> list[str]:
+def _failed(messages: Sequence[Message], done: Appended, outside: set[str], options: Options) -> list[str]:
     """The ids of messages that must come again."""
-    again = {verdict.uri for verdict in done.verdicts if not verdict.settled}
-    for table, own in tables_of(arrivals, options.table_uri).items():
-        if table.uri in done.failures:
-            again.update(arrival.uri for arrival in own)
+    again = done.again | outside if options.on_outside == "fail" else done.again
     return [
         message.id
         for message in messages

@@ -94,13 +94,37 @@ def test_all_groups_of_a_dispatch_share_clients_and_polls_and_close_them(
     assert service.counters(NAME)["invocations"] == chunks
     assert faults.seen["GetObject"] == 1, "the plan, once for all"
     assert faults.seen["PutObject"] == chunks, "a mark for each invocation"
-    assert lambda_chunks._SHARED == {}
+    assert len(lambda_chunks._DISPATCHES) == len(lambda_chunks._CLIENTS) == 0
+
+
+def test_dispatches_that_begin_together_share_their_clients(s3: S3, service: LambdaService) -> None:
+    stagings = []
+    for key in ("one.jsonl", "two.jsonl"):
+        source(s3, key)
+        stagings.append(planned(s3, groups=1, key=key))
+    most = {"dispatches": 0, "clients": 0}
+
+    async def watch() -> None:
+        while True:
+            most["dispatches"] = max(most["dispatches"], len(lambda_chunks._DISPATCHES))
+            most["clients"] = max(most["clients"], len(lambda_chunks._CLIENTS))
+            await asyncio.sleep(0.01)
+
+    async def both() -> list[dict[str, Any]]:
+        watcher = asyncio.ensure_future(watch())
+        try:
+            return await asyncio.gather(*(fired(trigger(staging)) for staging in stagings))
+        finally:
+            watcher.cancel()
+
+    assert [event["status"] for event in asyncio.run(both())] == ["done"] * 2
+    assert most == {"dispatches": 2, "clients": 1}
 
 
 def test_without_a_plan_it_says_so(s3: S3, service: LambdaService) -> None:
     event = asyncio.run(fired(trigger(Staging(s3.client, s3.bucket, "nothing.dispatch/"))))
     assert event["status"] == "missing"
-    assert lambda_chunks._SHARED == {}
+    assert len(lambda_chunks._DISPATCHES) == len(lambda_chunks._CLIENTS) == 0
 
 
 def test_polls_that_fail_are_repeated(s3: S3, faults: Faults, service: LambdaService) -> None:
@@ -141,4 +165,4 @@ def test_a_killed_task_cancels_its_group_and_stops_durable_executions(s3: S3, se
     found = service.client().list_durable_executions_by_function(FunctionName="durable", Qualifier="live")
     statuses = {execution["Status"] for execution in found["DurableExecutions"]}
     assert "RUNNING" not in statuses
-    assert lambda_chunks._SHARED == {}
+    assert len(lambda_chunks._DISPATCHES) == len(lambda_chunks._CLIENTS) == 0

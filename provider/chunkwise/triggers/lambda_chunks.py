@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 # aiohttp's own errors come from the body of an answer: everything before it is botocore's
@@ -22,20 +22,26 @@ from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.dispatch.watch import States
 from chunkwise.core.storage.polling import Patience
 from chunkwise.triggers._aws import AwsTrigger
+from chunkwise.triggers._joint import Joint
 
 #: what a function may need beyond its time-out until S3 shows its record
 _MARGIN_SECONDS: Final = 60.0
 #: polls in which a group that somebody drives is seen to move, or says that it waits
 _QUIET_POLLS: Final = 6
+#: of a client that all dispatches use: more than may be under way at once in an event loop
+_CONNECTIONS: Final = 20
+#: dispatches that begin within so long of each other share their clients
+_CLIENT_SECONDS: Final = 300.0
 
 
 class LambdaChunksTrigger(AwsTrigger):
     """Invoke a function for each chunk that a group lacks, and wait until all have reported.
 
-    All groups of a dispatch that run in the same triggerer share one S3 client, one Lambda client and one
-    listing per poll. The trigger may run twice, start again at any time, or be killed: what is handed over is
-    marked on S3 first, and a chunk counts once. It yields one event: ``{"status": "done" | "failed" |
-    "refused" | "cancelled" | "missing", "given_up": [chunks], "message": ..., "began": ...}``.
+    All groups of a dispatch that run in the same triggerer share one listing per poll; dispatches that begin
+    at about the same time share an S3 client and a Lambda client. The trigger may run twice, start again at
+    any time, or be killed: what is handed over is marked on S3 first, and a chunk counts once. It yields one
+    event: ``{"status": "done" | "failed" | "refused" | "cancelled" | "missing", "given_up": [chunks],
+    "message": ..., "began": ...}``.
 
     When its task is killed by a user, it marks the group as cancelled, so that late processors end, and stops
     durable executions. Whoever drives the group then, for a later try or because another triggerer has taken
@@ -125,52 +131,21 @@ class LambdaChunksTrigger(AwsTrigger):
                     executions=self._driver.executions if self._driver else (),
                 )
 
-    @asynccontextmanager
-    async def _shared(self) -> AsyncIterator[_Shared]:
+    def _shared(self) -> AbstractAsyncContextManager[_Shared]:
         """The clients and the board of the dispatch, opened by the first of its groups."""
-        loop = asyncio.get_running_loop()
-        # what decides about clients and deadlines, and the loop that the clients belong to
+        # what decides about clients and deadlines
         of_its_own = dict.fromkeys(("group", "run_name", "began", "attempts"))
-        key = repr((id(loop), {**self.serialize()[1], **of_its_own}))
-        shared = _SHARED.setdefault(key, _Shared())
-        shared.users += 1
-        try:
-            async with shared.lock:
-                if not shared.opened:
-                    await self._open(shared)
-                    shared.opened = True
-            yield shared
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                del _SHARED[key]
-                await shared.stack.aclose()
+        return _DISPATCHES.use(repr({**self.serialize()[1], **of_its_own}), self._open)
 
-    async def _open(self, shared: _Shared) -> None:
+    async def _open(self, stack: AsyncExitStack) -> _Shared:
         function = Function(**self.function)
-        s3 = S3Hook(**self.connection())
         # a synchronous invocation is under way for as long as the function runs
         at_once = self.chunks_in_flight if self.invocation == "request_response" else AT_ONCE
-        reads = 70.0 if self.invocation != "request_response" else function.timeout_seconds + 10
-        lambdas = AwsBaseHook(
-            client_type="lambda",
-            **self.connection(
-                {
-                    "connect_timeout": 10,
-                    "read_timeout": reads,
-                    "tcp_keepalive": True,
-                    # a retry inside the client would run the function again behind our back
-                    "retries": {"total_max_attempts": 1},
-                    "max_pool_connections": at_once,
-                }
-            ),
-        )
-        s3_client = await shared.stack.enter_async_context(await async_client(s3))
-        shared.client = await shared.stack.enter_async_context(await async_client(lambdas))
-        states = States(s3_client, Staging(s3_client, self.bucket, self.prefix, self.extra_args))
+        clients = await stack.enter_async_context(self._clients(function, at_once))
+        states = States(clients.s3, Staging(clients.s3, self.bucket, self.prefix, self.extra_args))
         plan = await states.plan()
         if plan is None:
-            return
+            return _Shared(client=clients.functions, watch=None)
         deadline = function.timeout_seconds + _MARGIN_SECONDS
 
         def board() -> Board:
@@ -178,7 +153,7 @@ class LambdaChunksTrigger(AwsTrigger):
 
         # formats are imported here, and some of them take a moment
         found = await asyncio.to_thread(board)
-        shared.watch = Watch(
+        watch = Watch(
             states,
             found,
             plan,
@@ -186,18 +161,54 @@ class LambdaChunksTrigger(AwsTrigger):
             at_once=at_once,
             quiet_seconds=max(QUIET_SECONDS, _QUIET_POLLS * self.poll_interval),
         )
+        return _Shared(client=clients.functions, watch=watch)
+
+    def _clients(self, function: Function, at_once: int) -> AbstractAsyncContextManager[_Clients]:
+        """The clients of all dispatches that began about now, have this connection and invoke in this way.
+
+        A client is thousands of objects, and each full collection, in which the event loop does nothing else,
+        walks those of all clients. Who comes later gets new ones: credentials may have changed.
+        """
+        synchronous = self.invocation == "request_response"
+        stores = self.connection()
+        stores["config"] = {"max_pool_connections": _CONNECTIONS, **(stores["config"] or {})}
+        functions = self.connection(
+            {
+                "connect_timeout": 10,
+                "read_timeout": function.timeout_seconds + 10 if synchronous else 70.0,
+                "tcp_keepalive": True,
+                # a retry inside the client would run the function again behind our back
+                "retries": {"total_max_attempts": 1},
+                "max_pool_connections": at_once if synchronous else _CONNECTIONS,
+            }
+        )
+
+        async def open_both(stack: AsyncExitStack) -> _Clients:
+            hooks = S3Hook(**stores), AwsBaseHook(client_type="lambda", **functions)
+            s3, lambdas = [await stack.enter_async_context(await async_client(hook)) for hook in hooks]
+            return _Clients(s3=s3, functions=lambdas)
+
+        began = asyncio.get_running_loop().time() // _CLIENT_SECONDS
+        # connections of synchronous invocations are not shared: each is taken for minutes
+        alone = (self.bucket, self.prefix) if synchronous else None
+        return _CLIENTS.use(repr((began, stores, functions, alone)), open_both)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Clients:
+    """aiobotocore clients."""
+
+    s3: Any
+    functions: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Shared:
     """What the triggers of one dispatch have in common."""
 
-    users: int = 0
-    opened: bool = False
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    client: Any = None
-    watch: Watch | None = None
+    client: Any
+    watch: Watch | None
 
 
-_SHARED: dict[str, _Shared] = {}
+_DISPATCHES: Joint[_Shared] = Joint()
+_CLIENTS: Joint[_Clients] = Joint()

@@ -172,7 +172,8 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
 
     def _prefix(self, context: Context) -> Compacted:
         # here, not above: DAGs are parsed often
-        from chunkwise.core.compact.prefix import Where, compact_prefix
+        from chunkwise.core.compact.prefix import compact_prefix
+        from chunkwise.core.compact.where import Where
 
         assert self.prefix_uri is not None
         owner, run = who(context)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chunkwise.core.compact.model import Compacted, Options
-from chunkwise.core.compact.prefix import Where, compact_prefix
+from chunkwise.core.compact.prefix import compact_prefix
+from chunkwise.core.compact.where import Where
 from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
 from tests.support.s3 import S3

@@ -21,7 +21,8 @@ SCRIPT = """
 import json, sys
 from chunkwise.core import memory
 from chunkwise.core.compact.model import Options
-from chunkwise.core.compact.prefix import Where, compact_prefix
+from chunkwise.core.compact.prefix import compact_prefix
+from chunkwise.core.compact.where import Where
 from tests.support.s3 import s3_client
 
 endpoint, bucket, way = sys.argv[1:]

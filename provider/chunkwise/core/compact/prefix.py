@@ -11,31 +11,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from chunkwise.core.compact.census import judge
 from chunkwise.core.compact.holding import Held
 from chunkwise.core.compact.marks import COMPACTED, identity, is_named, mark_of
-from chunkwise.core.compact.model import Compacted, File, Options, Skipped, Sources
+from chunkwise.core.compact.model import Compacted, File, Options, Skipped
 from chunkwise.core.compact.outputs import Place, make, planned
 from chunkwise.core.compact.packing import Bin, choose, pack
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import survey
-from chunkwise.core.compact.tables import refuse_table_above, refuse_table_file
-from chunkwise.core.delta.places import Table, is_hidden
+from chunkwise.core.compact.tables import refuse_table_above
+from chunkwise.core.compact.where import Wanted, Where, folders_with_work, front_of
 from chunkwise.core.errors import (
     ChunkwiseError,
-    ConfigError,
     FormatError,
     LeaseLost,
     ObjectChanged,
     ReadFailed,
     SourceChanged,
 )
-from chunkwise.core.events.filters import ObjectFilter
-from chunkwise.core.events.model import ObjectCreated
 from chunkwise.core.storage import Listed, ObjectRef, objects
 
 log = logging.getLogger(__name__)
@@ -43,53 +40,6 @@ log = logging.getLogger(__name__)
 _DELETERS: Final = 16
 #: times that a folder is worked on whose lease is lost
 _ROUNDS: Final = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Where:
-    """Which files are meant, and where their outputs go.
-
-    :param uri: ``s3://bucket/prefix`` of a folder; folders below it belong to it.
-    :param output_uri: the same of outputs, which keep the folders; default: beside the sources.
-    :param sources: whether the files stay; if so, outputs must lie elsewhere.
-    :param pattern: of the whole key, see :class:`~chunkwise.core.events.filters.ObjectFilter`.
-    """
-
-    uri: str
-    output_uri: str | None = None
-    sources: Sources = "keep"
-    pattern: str | None = None
-
-    @property
-    def source(self) -> Table:
-        """The folder of the files."""
-        return _folder(self.uri, "prefix_uri")
-
-    @property
-    def target(self) -> Table:
-        """The folder of the outputs."""
-        return self.source if self.output_uri is None else _folder(self.output_uri, "output_uri")
-
-    def check(self) -> None:
-        """:raises ConfigError: they do not go together."""
-        if self.sources not in ("keep", "delete"):
-            raise ConfigError(f"sources is {self.sources!r}: choose one of 'keep', 'delete'").naming(
-                "sources"
-            )
-        source, target = self.source, self.target
-        inside = target.bucket == source.bucket and (
-            f"{target.root}/".startswith(f"{source.root}/" if source.root else "")
-        )
-        if inside and target != source:
-            raise ConfigError(
-                f"output_uri {target.uri} lies below {source.uri}: outputs would be merged again. Put them"
-                " beside their sources (no output_uri) or elsewhere"
-            ).naming("output_uri")
-        if inside and self.sources == "keep":
-            raise ConfigError(
-                "the rows of files that stay beside their output would be there twice: give an output_uri"
-                f" outside of {source.uri}, or sources='delete'"
-            ).naming("sources", "output_uri")
 
 
 def compact_prefix(
@@ -118,7 +68,7 @@ def compact_prefix(
     refuse_table_above(client, where.source, options.extra_args)
     deletes = where.sources == "delete" and not preview
     found = Compacted(uri=where.source.uri, preview=preview, deletes=deletes)
-    for folder in _folders(client, where, options, found):
+    for folder in folders_with_work(client, where, options, found):
         one = _Folder(client, where, folder, options)
         if preview:
             found.add(one.run(preview=True))
@@ -149,62 +99,6 @@ def _held(folder: _Folder, held: Held) -> Compacted:
     raise AssertionError("the last round returns or raises")
 
 
-@dataclass(kw_only=True, slots=True)
-class _Count:
-    small: int = 0
-    outputs: int = 0
-
-
-def _folders(client: Any, where: Where, options: Options, found: Compacted) -> list[str]:
-    """Folders that may have work, by their names below the prefix, each with a slash at its end."""
-    source = where.source
-    wanted = _Wanted(where, options)
-    counts: dict[str, _Count] = {}
-    lone: dict[str, str] = {}
-    front = f"{source.root}/" if source.root else ""
-    for one in objects.list_objects(client, source.bucket, front, extra_args=options.extra_args):
-        path = one.key[len(front) :]
-        refuse_table_file(source, path)
-        folder, slash, name = path.rpartition("/")
-        count = counts.setdefault(folder + slash, _Count())
-        count.outputs += is_named(name)
-        if not wanted.has(one, path):
-            continue
-        found.files_before += 1
-        if one.size < options.small:
-            count.small += 1
-            lone[folder + slash] = f"s3://{source.bucket}/{one.key}"
-    work = []
-    for folder, count in counts.items():
-        if count.small >= 2 or (count.small and count.outputs and where.sources == "delete"):
-            work.append(folder)
-        elif count.small:
-            found.skipped.append(
-                Skipped(uri=lone[folder], reason="alone", detail="there are too few files to merge it with")
-            )
-    return work
-
-
-class _Wanted:
-    """Which files are to be merged: an output need not have the suffix of its sources."""
-
-    def __init__(self, where: Where, options: Options) -> None:
-        self._bucket = where.source.bucket
-        self._files = ObjectFilter(suffix=options.suffix, pattern=where.pattern)
-        self._outputs = ObjectFilter(pattern=where.pattern)
-
-    def has(self, one: Listed, path: str) -> bool:
-        """Whether it is one of them, whatever its size and age.
-
-        :param path: of it, from the prefix on.
-        """
-        if is_hidden(path):
-            return False
-        event = ObjectCreated(bucket=self._bucket, key=one.key, event="ObjectCreated:Put", size=one.size)
-        named = is_named(path.rpartition("/")[2])
-        return (self._outputs if named else self._files).passes(event)
-
-
 class _Folder:
     """One folder."""
 
@@ -213,8 +107,8 @@ class _Folder:
         self._where = where
         self._options = self._given = options
         self._found = Compacted(uri="")
-        self._front = _front(where.source) + folder
-        self.target_front = _front(where.target) + folder
+        self._front = front_of(where.source) + folder
+        self.target_front = front_of(where.target) + folder
         self._in_place = (where.source.bucket, self._front) == (where.target.bucket, self.target_front)
         self._schemas = Schemas()
         self._deletes = where.sources == "delete"
@@ -256,7 +150,7 @@ class _Folder:
     def _look(self) -> tuple[list[File], list[File] | None]:
         """The small files, and all outputs; of a folder with an output that cannot be read, none."""
         where, options = self._where, self._options
-        wanted = _Wanted(where, options)
+        wanted = Wanted(where, options)
         before = datetime.now(UTC) - options.min_age
         refs: dict[str, ObjectRef] = {}
         small: set[str] = set()
@@ -364,14 +258,3 @@ def _both(one: Any, other: Any) -> Any:
         other()
 
     return check
-
-
-def _front(place: Table) -> str:
-    return f"{place.root}/" if place.root else ""
-
-
-def _folder(uri: str, name: str) -> Table:
-    try:
-        return Table.at(uri)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("table_uri", name)).naming(name) from None

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chunkwise.core.errors import ConfigError, UnsupportedTable
+from chunkwise.core.errors import ConfigError, LogDamaged, UnsupportedTable
 from tests.support.delta import Lake, kinds, parquet, reasons, write_log
 
 # --- overwritten and deleted --------------------------------------------------------------------------------
@@ -292,17 +292,19 @@ def table(
     protocol: dict[str, Any] | None = None,
     metadata: dict[str, Any] | None = None,
     nullable: bool = True,
+    more: tuple[dict[str, Any], ...] = (),
+    provider: str = "parquet",
     **config: str,
 ) -> None:
     """A table of somebody else, with nothing in it."""
     field = {"name": "id", "type": "long", "nullable": nullable, "metadata": metadata or {}}
-    schema = json.dumps({"type": "struct", "fields": [field]})
+    schema = json.dumps({"type": "struct", "fields": [field, *more]})
     actions = [
         {"protocol": protocol or {"minReaderVersion": 1, "minWriterVersion": 2}},
         {
             "metaData": {
                 "id": "x",
-                "format": {"provider": "parquet", "options": {}},
+                "format": {"provider": provider, "options": {}},
                 "schemaString": schema,
                 "partitionColumns": [],
                 "configuration": config,
@@ -310,6 +312,18 @@ def table(
         },
     ]
     write_log(lake, 0, actions)
+
+
+def column(name: str, kind: Any, **metadata: str) -> dict[str, Any]:
+    return {"name": name, "type": kind, "nullable": True, "metadata": metadata}
+
+
+STRUCT = {"type": "struct", "fields": [column("x", "long", **{"delta.invariants": "x"})]}
+ARRAY = {
+    "type": "array",
+    "elementType": {"type": "struct", "fields": [column("x", "void")]},
+    "containsNull": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -329,8 +343,23 @@ def table(
         ),
         ({"metadata": {"delta.invariants": "x"}}, "'id' of .* has delta.invariants"),
         ({"delta.columnMapping.mode": "name"}, "maps names of columns"),
+        ({"delta.constraints.positive": "id > 0"}, r"has delta\.constraints\.positive"),
+        ({"provider": "orc"}, "of the format 'orc'"),
+        ({"more": (column("v", "variant"),)}, "'v' of .* is of the type 'variant'"),
+        ({"more": (column("l", ARRAY),)}, r"'l\.element\.x' of .* is of the type 'void'"),
+        ({"more": (column("s", STRUCT),)}, r"'s\.x' of .* has delta\.invariants"),
     ],
-    ids=["protocol", "feature", "invariant", "mapping"],
+    ids=[
+        "protocol",
+        "feature",
+        "invariant",
+        "mapping",
+        "constraint",
+        "format",
+        "type",
+        "nested type",
+        "nested invariant",
+    ],
 )
 def test_a_table_that_needs_the_rows_to_be_read_is_refused(
     lake: Lake, changes: dict[str, Any], text: str
@@ -339,6 +368,20 @@ def test_a_table_that_needs_the_rows_to_be_read_is_refused(
     with pytest.raises(UnsupportedTable, match=text):
         lake.append(lake.put("a.parquet", {"id": [1]}))
     assert lake.versions == [0]
+
+
+def test_a_log_that_says_no_protocol_is_damaged(lake: Lake) -> None:
+    table(lake)
+    write_log(lake, 0, [action for action in lake.log(0) if "protocol" not in action])
+    with pytest.raises(LogDamaged, match="no versions of the protocol"):
+        lake.append(lake.put("a.parquet", {"id": [1]}))
+    assert lake.versions == [0]
+
+
+def test_a_change_data_feed_needs_nothing_of_whole_files(lake: Lake) -> None:
+    """Readers take the changes from files that are added and removed (PROTOCOL.md, "Add CDC File")."""
+    table(lake, **{"delta.enableChangeDataFeed": "true"})
+    assert kinds(lake.append(lake.put("a.parquet", {"id": [1]}))) == ["added"]
 
 
 def test_nothing_is_removed_from_a_table_that_is_append_only(lake: Lake) -> None:

@@ -8,7 +8,8 @@ else would need the type widening feature (protocol 3/7), or is read by some eng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from chunkwise.core.errors import LogDamaged
 _FORBIDDEN: Final = frozenset(" ,;{}()\n\t=")
 #: of the same physical type
 _SMALL: Final = ("byte", "short", "integer")
+_PRIMITIVES: Final = frozenset(
+    {*_SMALL, "string", "long", "float", "double", "boolean", "binary", "date", "timestamp"}
+)
+_DECIMAL: Final = re.compile(r"decimal\(\s*\d+\s*,\s*-?\d+\s*\)|decimal")
 
 Fields = tuple[dict[str, Any], ...]
 
@@ -57,6 +62,31 @@ def fields_of_schema(text: str, place: str) -> Fields:
 def schema_string(fields: Iterable[Mapping[str, Any]]) -> str:
     """The same as a text."""
     return msgspec.json.encode({"type": "struct", "fields": list(fields)}).decode()
+
+
+def every_type(fields: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Path, type and metadata of all columns and of what lies in them."""
+    for field in fields:
+        yield from _types_in(str(field.get("name")), field.get("type"), field.get("metadata") or {})
+
+
+def _types_in(
+    path: str, kind: Any, metadata: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    yield path, kind, metadata
+    if isinstance(kind, dict):
+        for part, name in (("elementType", "element"), ("keyType", "key"), ("valueType", "value")):
+            if part in kind:
+                yield from _types_in(f"{path}.{name}", kind[part], {})
+        for at, inner, more in every_type(kind.get("fields", ())):
+            yield f"{path}.{at}", inner, more
+
+
+def is_known(kind: Any) -> bool:
+    """Whether this is a type of Delta's first protocol, or has such types in it."""
+    if isinstance(kind, str):
+        return kind in _PRIMITIVES or _DECIMAL.fullmatch(kind) is not None
+    return isinstance(kind, dict) and kind.get("type") in ("struct", "array", "map")
 
 
 def fit(

@@ -9,7 +9,7 @@ import msgspec
 
 from chunkwise.core.delta.ledger import Ledger
 from chunkwise.core.delta.places import decode
-from chunkwise.core.delta.schema import Fields, fields_of_schema
+from chunkwise.core.delta.schema import Fields, every_type, fields_of_schema, is_known
 from chunkwise.core.errors import LogDamaged, UnsupportedTable
 
 #: tags by which Chunkwise knows what it wrote itself
@@ -107,8 +107,14 @@ class TableState:
             self.transactions[action["txn"]["appId"]] = int(action["txn"]["version"])
 
     def check_writable(self) -> None:
-        """:raises UnsupportedTable: a writer of whole Parquet files would break it."""
-        reader, writer = self.protocol.get("minReaderVersion", 1), self.protocol.get("minWriterVersion", 2)
+        """Refuse a table that a writer of whole Parquet files would break.
+
+        :raises UnsupportedTable: naming what it has.
+        :raises LogDamaged: its log does not say what it takes to write to it.
+        """
+        reader, writer = self.protocol.get("minReaderVersion"), self.protocol.get("minWriterVersion")
+        if not isinstance(reader, int) or not isinstance(writer, int):
+            raise LogDamaged(f"the log of {self.place} says no versions of the protocol")
         features = {
             *(self.protocol.get("readerFeatures") or ()),
             *(self.protocol.get("writerFeatures") or ()),
@@ -126,9 +132,17 @@ class TableState:
             raise UnsupportedTable(
                 f"{self.place} maps names of columns: its files have other names than the table"
             )
-        for field in self.fields:
-            found = [name for name in _CONDITIONS if name in (field.get("metadata") or {})]
+        found = [name for name in config if name.startswith("delta.constraints.")]
+        if found:
+            raise UnsupportedTable(f"{self.place} has {found[0]}: its rows must be read")
+        provider = (self.metadata.get("format") or {}).get("provider") or "parquet"
+        if provider != "parquet":
+            raise UnsupportedTable(f"{self.place} has files of the format {provider!r}")
+        for path, kind, metadata in every_type(self.fields):
+            found = [name for name in _CONDITIONS if name in metadata]
             if found:
                 raise UnsupportedTable(
-                    f"column {field.get('name')!r} of {self.place} has {found[0]}: its rows must be read"
+                    f"column {path!r} of {self.place} has {found[0]}: its rows must be read"
                 )
+            if not is_known(kind):
+                raise UnsupportedTable(f"column {path!r} of {self.place} is of the type {kind!r}")

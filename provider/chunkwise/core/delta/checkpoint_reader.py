@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from io import BytesIO
 from typing import Any, Final
 
 from chunkwise.core.delta.places import Table
+from chunkwise.core.delta.retention import remembered
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import LogDamaged
 from chunkwise.core.storage import objects
@@ -33,12 +35,12 @@ def fold(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    written: list[datetime] = []
     for key in keys:
         found = objects.get(client, table.bucket, key, max_bytes=2 * GiB, extra_args=extra_args)
         if found is None:
             raise LogDamaged(f"s3://{table.bucket}/{key} vanished while the log was read")
-        # it drops removals that are old enough when it is written
-        state.known_from = max(state.known_from, int(found.last_modified.timestamp() * 1000))
+        written.append(found.last_modified)
         try:
             file = pq.ParquetFile(BytesIO(found.body))
             there = [field.name for field in file.schema_arrow]
@@ -53,6 +55,9 @@ def fold(
     state.version = version
     if not state.metadata or not state.protocol:
         raise LogDamaged(f"the checkpoint of version {version} of {table.uri} has no metadata")
+    # it has dropped removals that were old enough when it was written
+    known = max(written) - remembered(state.metadata.get("configuration") or {})
+    state.known_from = max(state.known_from, int(known.timestamp() * 1000))
 
 
 def _is_there(value: Any) -> bool:

@@ -137,7 +137,7 @@ def compare(uri: str, path: str, listed: Listed, state: Names, *, before: dateti
         return "in_order" if same else finding("stale")
     if entry is not None and entry.state == "removed":
         return "retired" if entry.is_same(listed.etag, listed.size) else finding("reused")
-    if entry is None and listed.last_modified.timestamp() * 1000 <= state.known_from:
+    if entry is None and state.is_unproven(listed.last_modified):
         return finding("unproven")
     return finding("orphan")
 

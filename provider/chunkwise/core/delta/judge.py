@@ -192,6 +192,13 @@ def _judge_one(
     if found.rewritten is not None and found.rewritten == state.metadata.get("id") and kind == "added":
         raise _Out(
             "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
+    if entry is None and policy.on_unproven == "refuse" and state.is_unproven(found.last_modified):
+        raise _Out(
+            "rejected",
+            "unproven",
+            "it is older than what the log and the ledger know: its rows may live on in another file. Add it "
+            "by on_unproven='add' if you know better",
+        )
         )
     _add(decision, state, path, found, policy)
     return kind, "", ""

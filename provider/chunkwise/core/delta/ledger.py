@@ -99,6 +99,15 @@ class Ledger:
         known = self._get(key) or Entry(etag=_UNKNOWN, size=size, version=version, state="removed")
         self._recent[key] = replace(known, version=version, state="deleted" if deleted else "removed")
 
+    def adopt(self, older: Ledger) -> None:
+        """Take what an older ledger of the same table knows of other files. The table has none of them any
+        more.
+        """
+        for key, entry in older.entries():
+            if self._get(key) is None:
+                state: State = "removed" if entry.state == "active" else entry.state
+                self._recent[key] = replace(entry, state=state)
+
     def folded(self, limit: int = LIMIT) -> bytes:
         """All of it, sorted."""
         size = RECORD.size

@@ -49,14 +49,24 @@ def load(client: Any, table: Table, *, extra_args: Mapping[str, Any] | None = No
             return _from_log(client, table, keys, extra_args)
         state, etag = found
         state.snapshots = keys
-        entries = _entries(client, table, state.version, extra_args)
+        entries = _entries(client, table, state, state.version, extra_args)
         if state.version in entries and entries[state.version].etag == etag:
             _fold(client, table, state, entries, extra_args)
             return state
-        log.warning(
-            "The ledger of %s is of another log than the one that stands there: it is made anew", table.uri
-        )
-        return _from_log(client, table, keys, extra_args)
+        anew = _from_log(client, table, keys, extra_args)
+        if (
+            state.version not in entries
+            and anew.version > state.version
+            and anew.metadata.get("id") == state.metadata.get("id")
+        ):
+            # the log was cleaned beyond the snapshot: what that knew is still true
+            anew.ledger.adopt(state.ledger)
+        else:
+            log.warning(
+                "The ledger of %s is of another log than the one that stands there: it is made anew",
+                table.uri,
+            )
+        return anew
     raise LogDamaged(f"the snapshots of {table.uri} vanish as fast as they are listed")
 
 
@@ -75,7 +85,7 @@ def catch_up(
     client: Any, table: Table, state: TableState, *, extra_args: Mapping[str, Any] | None = None
 ) -> None:
     """Fold what others have committed since."""
-    entries = _entries(client, table, state.version + 1, extra_args)
+    entries = _entries(client, table, state, state.version + 1, extra_args)
     _fold(client, table, state, entries, extra_args)
 
 
@@ -94,17 +104,19 @@ def level(
 
 
 def _entries(
-    client: Any, table: Table, version: int, extra_args: Mapping[str, Any] | None
+    client: Any, table: Table, state: TableState, version: int, extra_args: Mapping[str, Any] | None
 ) -> dict[int, Listed]:
-    """The log entries from a version on."""
+    """The log entries from a version on; the state is told of checkpoints among them."""
     front = table.key(LOG) + "/"
     found: dict[int, Listed] = {}
     # a key is behind its own front
     after = f"{front}{max(0, version):020d}"
     for one in objects.list_objects(client, table.bucket, front, start_after=after, extra_args=extra_args):
-        match = _COMMIT.fullmatch(one.key[len(front) :])
-        if match:
+        name = one.key[len(front) :]
+        if match := _COMMIT.fullmatch(name):
             found[int(match[1])] = one
+        elif match := _CHECKPOINT.fullmatch(name) or _NEWER_CHECKPOINT.fullmatch(name):
+            state.checkpoint = max(state.checkpoint, int(match[1]))
     return found
 
 
@@ -158,6 +170,7 @@ def _read_log(client: Any, table: Table, state: TableState, extra_args: Mapping[
             totals[version] = int(match[3] or 1)
         elif match := _NEWER_CHECKPOINT.fullmatch(name):
             newer = max(newer, int(match[1]))
+    state.checkpoint = max([state.checkpoint, newer, *parts])
     whole = [version for version, found in parts.items() if len(found) >= totals[version]]
     # a checkpoint forgets files that were removed long ago: the log is better where it is short and whole
     if whole and (0 not in commits or max(whole) > _SHORT):

@@ -20,6 +20,8 @@ from chunkwise.core.errors import ConfigError, StorageError
 log = logging.getLogger(__name__)
 
 EVERY: Final = 10
+#: commits between two snapshots at most: what happens to the log while there is none cannot be proven later
+_SNAPSHOTS: Final = 10
 
 #: gets the URI of a table and a version
 Checkpointer = Callable[[str, int], None]
@@ -29,7 +31,8 @@ Checkpointer = Callable[[str, int], None]
 class Maintenance:
     """What is done beside the commits.
 
-    :param every: commits between two snapshots and checkpoints, 10 to 20 where many write.
+    :param every: commits between two checkpoints, 10 to 20 where many write. Snapshots are as frequent, and
+        are written every 10 commits at least.
     :param checkpointer: writes a checkpoint of Delta; ``None``: nobody here does, and other readers read the
         whole log.
     :param ledger_limit: files that the ledger keeps at most.
@@ -44,13 +47,23 @@ class Maintenance:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be 1 or more")
 
-    def is_due(self, state: TableState) -> bool:
-        """Whether the version that was just committed is one for it."""
+    def is_snapshot_due(self, state: TableState) -> bool:
+        """Whether the version that was just committed is one for a snapshot."""
         if state.version == 0:
             return False
-        since = state.version - (state.snapshot or 0)
-        # twice: whoever should have done it may have been killed, or has not finished yet
-        return state.version % self.every == 0 or since >= 2 * self.every
+        every = min(self.every, _SNAPSHOTS)
+        last = -1 if state.snapshot is None else state.snapshot
+        return (
+            state.version % every == 0
+            # twice: whoever should have done it may have been killed, or has not finished yet
+            or state.version - max(last, 0) >= 2 * every
+            # somebody else has written a checkpoint: the log before it may be cleaned away
+            or state.checkpoint > last
+        )
+
+    def is_checkpoint_due(self, state: TableState) -> bool:
+        """The same for a checkpoint, at a version that has a snapshot."""
+        return state.version % self.every == 0 or state.version - max(state.checkpoint, 0) >= 2 * self.every
 
 
 def maintain(
@@ -67,7 +80,7 @@ def maintain(
     :param state: with the commit folded.
     :param commit: ETag of the commit.
     """
-    if not maintenance.is_due(state):
+    if not maintenance.is_snapshot_due(state):
         return False
     try:
         # first: what a checkpoint lets others clean away must be in it
@@ -75,9 +88,10 @@ def maintain(
     except StorageError as error:
         log.warning("The snapshot of version %d of %s was not written: %s", state.version, table.uri, error)
         return False
-    if maintenance.checkpointer is not None:
+    if maintenance.checkpointer is not None and maintenance.is_checkpoint_due(state):
         try:
             maintenance.checkpointer(table.uri, state.version)
+            state.checkpoint = state.version
         except Exception as error:  # deltalake raises what it likes, and the commit is done
             log.warning(
                 "The checkpoint of version %d of %s was not written: %s",

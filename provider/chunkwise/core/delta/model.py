@@ -14,6 +14,7 @@ SchemaPolicy = Literal["fail", "add_columns"]
 OnOverwrite = Literal["replace", "refuse"]
 OnDelete = Literal["ignore", "remove"]
 OnNanoseconds = Literal["refuse", "accept"]
+OnUnproven = Literal["refuse", "add"]
 
 Kind = Literal[
     "added",
@@ -126,9 +127,13 @@ class Policy:
     :param on_overwrite: of an object that the table has, with another ETag or size now: ``"replace"`` its
         entry in the log, or ``"refuse"`` it.
     :param on_delete: of an object that the table has and that is gone: ``"remove"`` it from the table, or
-        ``"ignore"`` that.
+        ``"ignore"`` that, and readers fail. One that was overwritten by a file that cannot be added is gone,
+        too; it is never removed where overwritten objects are refused.
     :param on_nanoseconds: timestamps in nanoseconds: Spark reads none, and pyarrow fails on those that are
         not whole microseconds.
+    :param on_unproven: a file that the table does not have, and that is older than what log and ledger know:
+        its rows may have been rewritten into another file. That can only be where somebody cleaned the log of
+        a table before Chunkwise kept its ledger. ``"refuse"`` it, or ``"add"`` it all the same.
     :param partition_types: types of partition columns of a table that is created, by name, e.g.
         ``{"ds": "date"}``; default: string.
     """
@@ -137,6 +142,7 @@ class Policy:
     on_overwrite: OnOverwrite = "replace"
     on_delete: OnDelete = "ignore"
     on_nanoseconds: OnNanoseconds = "refuse"
+    on_unproven: OnUnproven = "refuse"
     partition_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -146,6 +152,7 @@ class Policy:
             on_overwrite=OnOverwrite,
             on_delete=OnDelete,
             on_nanoseconds=OnNanoseconds,
+            on_unproven=OnUnproven,
         )
 
 

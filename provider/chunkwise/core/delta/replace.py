@@ -107,7 +107,8 @@ def replace_partition(
     :raises StorageError: S3 refuses, or failed at every attempt.
     """
     settings = settings or Settings()
-    policy = replace(settings.policy, on_overwrite="replace")
+    # what the partition shall have is said: it does not matter where the rows were before
+    policy = replace(settings.policy, on_overwrite="replace", on_unproven="add")
     first = policy if policy.partition_types else replace(policy, partition_types=default_types or {})
     extra_args = settings.extra_args
     state = table_log.load(client, table, extra_args=extra_args)

@@ -41,6 +41,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     :param metadata: the action.
     :param transactions: last version by app id.
     :param known_from: see :class:`~chunkwise.core.delta.state.TableState`.
+    :param checkpoint: see there.
     """
 
     format: int
@@ -50,6 +51,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     transactions: dict[str, int]
     known_from: int = 0
+    checkpoint: int = -1
 
 
 def list_snapshots(client: Any, table: Table, extra_args: Any = None) -> list[str]:
@@ -75,7 +77,7 @@ def read(client: Any, table: Table, key: str, extra_args: Any = None) -> tuple[T
     state = TableState(table.uri)
     state.version = state.snapshot = head.version
     state.protocol, state.metadata, state.transactions = head.protocol, head.metadata, dict(head.transactions)
-    state.ledger, state.known_from = ledger, head.known_from
+    state.ledger, state.known_from, state.checkpoint = ledger, head.known_from, head.checkpoint
     return state, head.commit
 
 
@@ -96,6 +98,7 @@ def write(
         metadata=state.metadata,
         transactions=state.transactions,
         known_from=state.known_from,
+        checkpoint=state.checkpoint,
     )
     records = state.ledger.folded(limit)
     body = msgspec.json.encode(head) + b"\n" + records

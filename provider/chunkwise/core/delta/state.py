@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ class TableState:
     :ivar snapshot: version of the snapshot that this was read from; ``None``: it was read from the log alone.
     :ivar snapshots: keys of all snapshots that there are.
     :ivar known_from: since when every removal is known, in milliseconds since 1970; 0: from the beginning.
+    :ivar checkpoint: version of the newest checkpoint of Delta that was seen; -1: none was.
     """
 
     FILE_FIELDS: tuple[str, ...] = ("path", "size", "tags")
@@ -46,6 +48,7 @@ class TableState:
         self.snapshot: int | None = None
         self.snapshots: list[str] = []
         self.known_from = 0
+        self.checkpoint = -1
 
     @property
     def exists(self) -> bool:
@@ -66,6 +69,13 @@ class TableState:
     def is_append_only(self) -> bool:
         """Whether files must not be removed."""
         return str(self.metadata.get("configuration", {}).get("delta.appendOnly", "")).lower() == "true"
+
+    def is_unproven(self, written: datetime) -> bool:
+        """Whether a file that is not known may have been removed before anything is known.
+
+        :param written: when it was.
+        """
+        return self.known_from > 0 and written.timestamp() * 1000 <= self.known_from
 
     def fold(self, version: int, body: bytes) -> None:
         """The next commit.

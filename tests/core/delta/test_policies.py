@@ -47,6 +47,64 @@ def test_a_new_file_of_a_name_that_was_compacted_away_is_rejected(lake: Lake) ->
     assert lake.rows() == [{"id": 1}, {"id": 2}]
 
 
+BAD_SUCCESSORS: dict[str, tuple[bytes, str, str]] = {
+    "conflict": (parquet({"id": ["x"]}), "rejected", "schema"),
+    "column": (parquet({"id": [2], "note": ["x"]}), "schema_too_new", "schema"),
+    "text": (b"id\n1\n", "rejected", "not_parquet"),
+    "nothing": (b"", "rejected", "empty"),
+    "damage": (b"junk" + parquet({"id": [2]}), "rejected", "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_SUCCESSORS))
+def test_a_bad_file_in_the_place_of_one_that_the_table_has_is_said_to_break_it(lake: Lake, name: str) -> None:
+    body, kind, reason = BAD_SUCCESSORS[name]
+    good = lake.put("a.parquet", {"id": [1]})
+    lake.append(good, lake.put("b.parquet", {"id": [5]}))
+    bad = lake.put_bytes("a.parquet", body)
+    receipt = lake.append(bad)
+    assert (kinds(receipt), reasons(receipt), receipt.committed) == ([kind], [reason], False)
+    assert "version 0, which is gone: readers will fail" in receipt.verdicts[0].detail
+    # nothing else can be read from there any more, so removing it loses nothing
+    receipt = lake.append(bad, on_delete="remove")
+    assert (kinds(receipt), reasons(receipt), receipt.committed) == ([kind], [reason], True)
+    assert "was removed from the table" in receipt.verdicts[0].detail
+    assert lake.rows() == [{"id": 5}]
+    for again in (bad, good):
+        receipt = lake.append(again, on_delete="remove")
+        assert (kinds(receipt), receipt.committed) == ([kind], False)
+        assert "version" not in receipt.verdicts[0].detail
+    assert kinds(lake.append(lake.put("a.parquet", {"id": [6]}))) == ["added"]
+    assert lake.rows("id") == [{"id": 5}, {"id": 6}]
+
+
+def test_where_overwritten_objects_are_refused_nothing_is_removed_but_said(lake: Lake) -> None:
+    lake.append(lake.put("a.parquet", {"id": [1]}))
+    for data in ({"id": [2, 3]}, {"id": ["x"]}):
+        receipt = lake.append(lake.put("a.parquet", data), on_overwrite="refuse", on_delete="remove")
+        assert (kinds(receipt), reasons(receipt), receipt.committed) == (["rejected"], ["overwritten"], False)
+        assert "readers will fail" in receipt.verdicts[0].detail
+
+
+def test_an_event_of_an_object_that_is_gone_says_that_readers_fail(lake: Lake) -> None:
+    lake.append(lake.put("a.parquet", {"id": [1]}))
+    lake.delete("a.parquet")
+    receipt = lake.append(lake.arrival("a.parquet", etag="another"), on_delete="remove")
+    assert (reasons(receipt), receipt.committed) == (["not_found"], False)
+    assert "readers will fail" in receipt.verdicts[0].detail
+
+
+def test_a_file_of_somebody_else_that_the_table_has_is_a_duplicate_even_if_its_footer_cannot_be_read(
+    lake: Lake,
+) -> None:
+    lake.append(lake.put("a.parquet", {"id": [1]}))
+    encrypted = lake.put_bytes("b.parquet", parquet({"id": [2]})[:-1] + b"E")
+    add = {"path": "b.parquet", "partitionValues": {}, "size": encrypted.size, "modificationTime": 1}
+    write_log(lake, 1, [{"add": {**add, "dataChange": True}}])
+    receipt = lake.append(encrypted, on_delete="remove")
+    assert (kinds(receipt), receipt.committed) == (["duplicate"], False)
+
+
 def test_a_deletion_is_ignored_or_removes_by_policy(lake: Lake) -> None:
     lake.append(*(lake.put(f"{name}.parquet", {"id": [1]}) for name in "ab"))
     gone = lake.delete("a.parquet")

@@ -70,10 +70,14 @@ class Unusable:
     :param reason: one word: ``not_found``, ``empty``, ``not_parquet``, ``encrypted``, ``damaged``,
         ``too_large``, ``unread``.
     :param detail: one sentence.
+    :param size: bytes of the object that stands there, if S3 said so.
+    :param etag: of it, in its quotes, likewise.
     """
 
     reason: str
     detail: str
+    size: int | None = None
+    etag: str | None = None
 
 
 class _Changed(Exception):
@@ -152,6 +156,13 @@ def _unread(error: Exception) -> str:
 def _attempt(client: Any, uri: str, arguments: dict[str, Any]) -> Footer | Unusable:
     answer, tail = _get(client, arguments, f"bytes=-{GUESS}")
     size = _size(answer, len(tail))
+    found = _found(client, uri, arguments, answer, tail, size)
+    return replace(found, size=size, etag=answer["ETag"]) if isinstance(found, Unusable) else found
+
+
+def _found(
+    client: Any, uri: str, arguments: dict[str, Any], answer: Any, tail: bytes, size: int
+) -> Footer | Unusable:
     if size == 0:  # moto answers 200
         return Unusable(reason="empty", detail="it has no bytes")
     if tail[-4:] == b"PARE":

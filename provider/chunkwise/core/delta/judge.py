@@ -11,20 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chunkwise.core.delta.footer import Footer, Unusable
+from chunkwise.core.delta.ledger import Entry
 from chunkwise.core.delta.model import Arrival, Batch, Policy, Verdict
 from chunkwise.core.delta.partitions import (
-    TYPES,
     BadPartition,
     check_nulls,
+    check_types,
     columns_for,
-    is_possible,
     values_for,
 )
 from chunkwise.core.delta.places import Table, encode, is_hidden, is_unreadable
 from chunkwise.core.delta.schema import Fields, Misfit, fit
 from chunkwise.core.delta.state import DELETED_TAG, ETAG_TAG, TableState
 from chunkwise.core.delta.statistics import stats_of
-from chunkwise.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +124,9 @@ def judge(
         state.check_writable()
         decision.fields = state.fields
         decision.partitions = _partitions(state)
-        _check_types(policy.partition_types, decision.partitions, table)
+        check_types(policy.partition_types, decision.partitions, table.uri)
     else:
-        _check_types(policy.partition_types, {}, table)
+        check_types(policy.partition_types, {}, table.uri)
     done = has_batch(state, batch)
     for candidate in candidates:
         try:
@@ -139,6 +138,8 @@ def judge(
             kind, reason, detail = _judge_one(decision, state, candidate, policy, now_ms)
         except _Out as out:
             kind, reason, detail = out.kind, out.reason, out.detail
+            if not done and kind in ("rejected", "schema_too_new") and _is_overwritten(state, candidate):
+                detail += _lose(decision, state, candidate, policy, now_ms)
         decision.verdicts.append(Verdict(uri=candidate.arrival.uri, kind=kind, reason=reason, detail=detail))
     return decision
 
@@ -166,6 +167,8 @@ def _judge_one(
             return _remove(decision, state, candidate, policy, now_ms)
         if found.reason == "unread":
             raise _Out("unread", "unread", found.detail)
+        if entry is not None and entry.state == "active" and _is_same(entry, found):
+            raise _Out("duplicate", "", f"version {entry.version} has it")
         raise _Out("rejected", found.reason, found.detail)
     kind = "added"
     if entry is not None and entry.state != "deleted":
@@ -189,9 +192,6 @@ def _judge_one(
                 f"version {entry.version} rewrote or deleted an earlier file of this name: its rows may "
                 "live on in another file, so new rows need a new name",
             )
-    if found.rewritten is not None and found.rewritten == state.metadata.get("id") and kind == "added":
-        raise _Out(
-            "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
     if entry is None and policy.on_unproven == "refuse" and state.is_unproven(found.last_modified):
         raise _Out(
             "rejected",
@@ -199,6 +199,9 @@ def _judge_one(
             "it is older than what the log and the ledger know: its rows may live on in another file. Add it "
             "by on_unproven='add' if you know better",
         )
+    if found.rewritten is not None and found.rewritten == state.metadata.get("id") and kind == "added":
+        raise _Out(
+            "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
         )
     _add(decision, state, path, found, policy)
     return kind, "", ""
@@ -280,34 +283,50 @@ def _remove(
         raise _Out(
             "rejected", "append_only", "it was deleted, and the table is append-only (delta.appendOnly)"
         )
-    decision.removes.append(
-        {
-            "path": encode(candidate.path),
-            "deletionTimestamp": now_ms,
-            "dataChange": True,
-            "extendedFileMetadata": False,
-            "size": entry.size,
-            "tags": {DELETED_TAG: "true"},
-        }
-    )
+    decision.removes.append(_removal(candidate.path, entry, now_ms))
     return "removed", "", ""
+
+
+def _removal(path: str, entry: Entry, now_ms: int) -> dict[str, Any]:
+    return {
+        "path": encode(path),
+        "deletionTimestamp": now_ms,
+        "dataChange": True,
+        "extendedFileMetadata": False,
+        "size": entry.size,
+        "tags": {DELETED_TAG: "true"},
+    }
+
+
+def _is_same(entry: Entry, found: Footer | Unusable) -> bool:
+    return found.etag is not None and entry.is_same(found.etag, found.size)
+
+
+def _is_overwritten(state: TableState, candidate: Candidate) -> bool:
+    """Whether the table has an object of this name, and another one or none stands there."""
+    entry = None if candidate.path is None else state.ledger.get(candidate.path)
+    found = candidate.found
+    return entry is not None and entry.state == "active" and found is not None and not _is_same(entry, found)
+
+
+def _lose(decision: Decision, state: TableState, candidate: Candidate, policy: Policy, now_ms: int) -> str:
+    """What becomes of an object that the table has, and in whose place one stands that it cannot have."""
+    entry = None if candidate.path is None else state.ledger.get(candidate.path)
+    assert candidate.path is not None
+    assert entry is not None
+    there = not isinstance(candidate.found, Unusable) or candidate.found.reason != "not_found"
+    may = policy.on_delete == "remove" and policy.on_overwrite == "replace" and not state.is_append_only
+    if not there or not may:
+        return (
+            f"; the table still has the object of version {entry.version}, which is gone: readers will fail"
+        )
+    decision.removes.append(_removal(candidate.path, entry, now_ms))
+    return f"; the object of version {entry.version}, which is gone, was removed from the table"
 
 
 def _partitions(state: TableState) -> dict[str, str]:
     types = {one["name"]: one["type"] for one in state.fields}
     return {name: types.get(name, "string") for name in state.partitions}
-
-
-def _check_types(wanted: Mapping[str, str], there: Mapping[str, str], table: Table) -> None:
-    for name, kind in wanted.items():
-        if not is_possible(kind):
-            raise ConfigError(f"partition_types has {kind!r} for {name!r}: choose one of {TYPES}").naming(
-                "partition_types"
-            )
-        if there and there.get(name) != kind:
-            raise ConfigError(
-                f"partition_types has {kind!r} for {name!r}, and {table.uri} has {there.get(name)!r}"
-            ).naming("partition_types")
 
 
 def _refuse_case(found: Footer, partitions: Mapping[str, str]) -> None:

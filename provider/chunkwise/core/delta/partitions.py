@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from chunkwise.core.delta.schema import Fields, is_name
+from chunkwise.core.errors import ConfigError
 
 #: what Hive and Spark write for NULL
 _NULL: Final = "__HIVE_DEFAULT_PARTITION__"
@@ -69,6 +70,25 @@ def columns_for(path: str, types: Mapping[str, str]) -> dict[str, str]:
     if unknown:
         raise BadPartition(f"partition_types has {_names(unknown)}, the path has not")
     return {name: types.get(name, "string") for name in names}
+
+
+def check_types(wanted: Mapping[str, str], there: Mapping[str, str], place: str) -> None:
+    """Refuse types that no partition column can have, or other ones than those of the table.
+
+    :param wanted: types that the caller says, by name.
+    :param there: types of the table; empty: it has no partition column, or there is no table.
+    :param place: of the table, for the message.
+    :raises ConfigError: naming both.
+    """
+    for name, kind in wanted.items():
+        if not is_possible(kind):
+            raise ConfigError(f"partition_types has {kind!r} for {name!r}: choose one of {TYPES}").naming(
+                "partition_types"
+            )
+        if there and there.get(name) != kind:
+            raise ConfigError(
+                f"partition_types has {kind!r} for {name!r}, and {place} has {there.get(name)!r}"
+            ).naming("partition_types")
 
 
 def check_nulls(values: Mapping[str, str | None], fields: Fields) -> None:

@@ -48,8 +48,8 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         let in.
     :param on_overwrite: an object that the table has was overwritten: ``"replace"`` its entry, or
         ``"refuse"`` it.
-    :param on_delete: an object that the table has was deleted, and is gone: ``"ignore"``, or ``"remove"`` it
-        from the table.
+    :param on_delete: an object that the table has was deleted, or overwritten by one that cannot be added: it
+        is gone. ``"ignore"`` that, and readers of the table fail, or ``"remove"`` it from the table.
     :param on_nanoseconds: ``"refuse"`` or ``"accept"`` timestamps in nanoseconds, which Spark cannot read.
     :param partition_types: types of the partition columns of a table that is made, by name, e.g.
         ``{"ds": "date"}``; default: string. (templated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,10 @@ import pytest
 from chunkwise.aws_lambda import clients, secrets
 from chunkwise.aws_lambda.webhook import handler
 from chunkwise.core.queue.bodies import records
-from chunkwise.core.units import MiB
+from chunkwise.core.units import KiB, MiB
 from dev.lambda_service import LambdaService
 from tests.aws_lambda.test_in_lambda import free_port, function
-from tests.support.lambda_runtime import Context
+from tests.support.lambda_runtime import Context, log_lines
 from tests.support.sqs import Queue, SqsProxy, failed_entries, queue, refused, sqs_proxy
 from tests.support.strict_s3 import StrictS3
 
@@ -156,6 +157,75 @@ def test_a_row_that_no_message_can_hold_is_refused_with_the_others(
     body = b'{"a":1}\n{"a":"' + b"x" * MiB + b'"}'
     assert call(event(body)) == (413, {"error": "row 2 has 1048584 bytes, and 1048576 are the limit"})
     assert to_sqs.counts() == (0, 0)
+
+
+def test_a_row_that_is_too_long_for_this_queue_is_refused_with_the_others(
+    s3: StrictS3, moto_s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queues of before August 2025 have a limit of 256 KiB."""
+    old = Queue(moto_s3, MaximumMessageSize=str(256 * KiB))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", moto_s3)
+    monkeypatch.setenv("CHUNKWISE_WEBHOOK_QUEUE_URL", old.url)
+    monkeypatch.setenv("CHUNKWISE_WEBHOOK_SECRET", WORD)
+    body = b'{"a":1}\n{"a":"' + b"x" * 100 * KiB + b'"}\n{"a":"' + b"x" * 300 * KiB + b'"}\n' + b'{"a":2}'
+    assert call(event(body)) == (413, {"error": "row 3 has 307208 bytes, and 262144 are the limit"})
+    assert old.counts() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "kept", [f"{WORD}\n", f"  {WORD}\r\n", f"Bearer {WORD}\n"], ids=["echo", "blanks", "scheme"]
+)
+def test_blanks_around_the_secret_where_it_is_kept_do_not_count(
+    to_sqs: Queue, moto_s3: str, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    keep(monkeypatch, moto_s3, kept)
+    assert call(event())[0] == 202
+    assert call(event(authorization="Bearer wrong"))[0] == 401
+
+
+@pytest.mark.parametrize("kept", ["  \n", "open\nsesame"], ids=["blank", "two lines"])
+def test_a_secret_that_no_header_can_hold_is_told_in_the_log(
+    to_sqs: Queue, moto_s3: str, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    keep(monkeypatch, moto_s3, kept)
+    with log_lines() as lines:
+        assert call(event(authorization="")) == (500, {"error": "the webhook is not set up"})
+    assert any("no header can hold" in line.get("message", "") for line in lines)
+    assert "sesame" not in json.dumps(lines)
+
+
+def keep(monkeypatch: pytest.MonkeyPatch, endpoint: str, secret: str) -> None:
+    """The secret is in AWS Secrets Manager."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint)
+    monkeypatch.delenv("CHUNKWISE_WEBHOOK_SECRET", raising=False)
+    secrets.forget()
+    name = f"webhook-{uuid.uuid4().hex}"
+    clients.secrets_manager().create_secret(Name=name, SecretString=secret)
+    monkeypatch.setenv("CHUNKWISE_SECRETS", json.dumps({"webhook": name}))
+
+
+def balanced(word: str) -> dict[str, Any]:
+    """What a load balancer sends if its target group has headers of several values."""
+    return {
+        "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:..."}},
+        "httpMethod": "POST",
+        "path": "/",
+        "multiValueQueryStringParameters": {},
+        "multiValueHeaders": {"Authorization": ["wrong", f"Bearer {word}"], "content-type": [], "x": None},
+        "body": '{"a":1}',
+        "isBase64Encoded": False,
+    }
+
+
+def test_a_load_balancer_with_headers_of_several_values_is_understood_and_answered(to_sqs: Queue) -> None:
+    answer = handler(balanced(WORD), Context())
+    assert (answer["statusCode"], to_sqs.bodies()) == (202, ['{"a":1}'])
+    assert (answer["multiValueHeaders"], "headers" in answer) == (
+        {"content-type": ["application/json"]},
+        False,
+    )
+    refusal = handler(balanced("no"), Context())
+    assert (refusal["statusCode"], refusal["multiValueHeaders"]["www-authenticate"]) == (401, ["Bearer"])
 
 
 @pytest.mark.parametrize(

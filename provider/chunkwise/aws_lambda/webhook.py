@@ -14,13 +14,13 @@ import msgspec
 
 from chunkwise.aws_lambda import clients, environment, logs
 from chunkwise.aws_lambda.secrets import Secrets
-from chunkwise.core.errors import ChunkwiseError, ConfigError, ObjectExists, RequestRefused
+from chunkwise.core.errors import ChunkwiseError, ConfigError, MessageTooLong, ObjectExists, RequestRefused
 from chunkwise.core.queue.send import MAX_MESSAGE, send_rows, sendable
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import objects
 from chunkwise.core.units import MiB
 from chunkwise.core.variables import Number, Object, Variable, read
-from chunkwise.core.webhook import Request
+from chunkwise.core.webhook import Request, has_lists
 
 log = logging.getLogger(__name__)
 
@@ -106,31 +106,40 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     come twice. On S3 an object is named by the request's ``idempotency-key``, if it has one, and its content:
     sent again, it is the same object. The name of a request without such a key holds Lambda's request id.
 
-    **Size.** Lambda takes 6 MB of a request, as it was sent. In SQS a row may have 1 MiB.
+    **Size.** Lambda takes 6 MB of a request, as it was sent. In SQS a row may have 1 MiB, or what the queue's
+    ``MaximumMessageSize`` says.
+
+    **Events** are those of function URLs, API Gateway (HTTP and REST) and load balancers, also with headers
+    of several values, of which the last one counts.
     """
     logs.set_up(environment.settings().log_level)
     with logs.bound(request_id=context.aws_request_id, function=context.function_name):
-        try:
-            settings = Settings.read()
-            request = Request.of(event)
-            request.check_secret(settings.header, _secret(settings))
-            if request.method != "POST":
-                raise RequestRefused("send a POST", status=405)
-            rows = request.rows(settings.max_bytes)
-            _keep(rows, request, settings, context.aws_request_id)
-        except RequestRefused as error:
-            log.warning("refused with %d: %s", error.status, error)
-            return _answer(error.status, {"error": str(error)})
-        except ChunkwiseError as error:
-            # where rows are kept is nothing for who sends them
-            log.error("%s: %s", type(error).__name__, error)
-            status = 503 if error.transient else 500
-            text = (
-                "the rows could not be stored: try again" if error.transient else "the webhook is not set up"
-            )
-            return _answer(status, {"error": text})
-        log.info("accepted %d rows", len(rows))
-        return _answer(202, {"accepted": len(rows)})
+        answer = _handle(event, context.aws_request_id)
+    if has_lists(event):
+        answer["multiValueHeaders"] = {name: [value] for name, value in answer.pop("headers").items()}
+    return answer
+
+
+def _handle(event: Any, request_id: str) -> dict[str, Any]:
+    try:
+        settings = Settings.read()
+        request = Request.of(event)
+        request.check_secret(settings.header, _secret(settings))
+        if request.method != "POST":
+            raise RequestRefused("send a POST", status=405)
+        rows = request.rows(settings.max_bytes)
+        _keep(rows, request, settings, request_id)
+    except RequestRefused as error:
+        log.warning("refused with %d: %s", error.status, error)
+        return _answer(error.status, {"error": str(error)})
+    except ChunkwiseError as error:
+        # where rows are kept is nothing for who sends them
+        log.error("%s: %s", type(error).__name__, error)
+        status = 503 if error.transient else 500
+        text = "the rows could not be stored: try again" if error.transient else "the webhook is not set up"
+        return _answer(status, {"error": text})
+    log.info("accepted %d rows", len(rows))
+    return _answer(202, {"accepted": len(rows)})
 
 
 def _secret(settings: Settings) -> str:
@@ -143,6 +152,12 @@ def _secret(settings: Settings) -> str:
                 " CHUNKWISE_WEBHOOK_SECRET is not set"
             )
         secret = Secrets(places)[SECRET_NAME]
+    # no header can hold blanks around a value: they came with how the secret was stored, as by `echo ... |`
+    secret = secret.strip()
+    if not secret or not secret.isprintable():
+        raise ConfigError(
+            f"secret {SECRET_NAME!r} is empty, or has line breaks or the like in it, which no header can hold"
+        )
     return secret
 
 
@@ -157,7 +172,16 @@ def _keep(rows: list[bytes], request: Request, settings: Settings, request_id: s
             raise RequestRefused(
                 f"row {number} has {len(row)} bytes, and {MAX_MESSAGE} are the limit", status=413
             )
-    send_rows(clients.sqs(), settings.queue_url, sent)
+    try:
+        send_rows(clients.sqs(), settings.queue_url, sent)
+    except MessageTooLong as error:
+        for number, row in enumerate(sent, 1):
+            if len(row) > error.limit:
+                log.error("%s", error)
+                raise RequestRefused(
+                    f"row {number} has {len(row)} bytes, and {error.limit} are the limit", status=413
+                ) from None
+        raise
 
 
 def _put(lines: bytes, request: Request, settings: Settings, request_id: str) -> None:

@@ -430,6 +430,17 @@ class QueueError(ChunkwiseError):
         self.transient = transient
 
 
+class MessageTooLong(QueueError):
+    """A queue takes no messages of this size.
+
+    :param limit: bytes that it takes.
+    """
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class RequestRefused(ChunkwiseError):
     """A request to a webhook that cannot be accepted; says what is wrong with it, and holds no data.
 

@@ -38,14 +38,14 @@ class Request:
 
     @classmethod
     def of(cls, event: Any) -> Request:
-        """Read the event, of payload format 2.0 or 1.0.
+        """Read the event, of payload format 2.0 or 1.0, or a load balancer's.
 
         :raises RequestRefused: 400; it is no request, or its body is not the base64 that it says.
         """
         try:
             context = event.get("requestContext") or {}
             method = (context.get("http") or {}).get("method") or event.get("httpMethod")
-            headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+            headers = _headers(event)
             body = event.get("body") or ""
             data = body.encode("utf-8", "surrogatepass")
         except AttributeError:
@@ -65,12 +65,9 @@ class Request:
         :param header: that must hold it, alone or after ``Bearer``.
         :raises RequestRefused: 401.
         """
-        given = self.headers.get(header.lower(), "").strip()
-        scheme, _, rest = given.partition(" ")
-        if scheme.lower() == "bearer" and rest:
-            given = rest.strip()
+        texts = (_bare(self.headers.get(header.lower(), "")), _bare(secret))
         # digests, so that the time does not depend on a length either
-        digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in (given, secret)]
+        digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         if not hmac.compare_digest(*digests):
             raise RequestRefused(f"the header {header} does not hold the secret", status=401)
 
@@ -119,6 +116,34 @@ class Request:
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
         return body
+
+
+def has_lists(event: Any) -> bool:
+    """Whether the headers of an event are lists of values only: the answer's must be, too.
+
+    Elastic Load Balancing user guide, "Lambda functions as targets", "Respond with multi-value headers".
+    """
+    return isinstance(event, Mapping) and "multiValueHeaders" in event and not event.get("headers")
+
+
+def _headers(event: Any) -> dict[str, str]:
+    """Headers by name in lower case; of several values the last one, as API Gateway chooses it.
+
+    :raises AttributeError: they are no mapping.
+    """
+    several = event.get("multiValueHeaders") or {}
+    found = {
+        str(name).lower(): str(values[-1])
+        for name, values in several.items()
+        if isinstance(values, list) and values
+    }
+    return found | {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
+
+
+def _bare(text: str) -> str:
+    """A secret without blanks around it, and without its scheme."""
+    scheme, _, rest = text.strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" and rest else text.strip()
 
 
 def _gunzipped(body: bytes, max_bytes: int) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from chunkwise.core.errors import QueueError
+from botocore.exceptions import ClientError
+
+from chunkwise.core.errors import MessageTooLong, QueueError
 from chunkwise.core.queue.drain import CALL_MESSAGES
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
 from chunkwise.core.storage.retries import Retries
@@ -17,6 +20,9 @@ MAX_BATCH: Final = MiB
 #: rows are put together up to here, which queues with SQS's earlier limit take, too
 FULL: Final = 256 * KiB
 _RETRIES: Final = Retries(attempts=4)
+#: how SQS names the limit of a queue: "Message must be shorter than 262144 bytes", "Batch requests cannot be
+#: longer than 262144 bytes"
+_LIMIT: Final = re.compile(r"(?:shorter|longer) than (\d+) bytes")
 
 
 def messages(rows: Sequence[bytes], full: int = FULL) -> Iterator[bytes]:
@@ -49,10 +55,26 @@ def send_rows(client: Any, queue_url: str, rows: Sequence[bytes], *, retries: Re
     :param client: boto3 SQS client.
     :param rows: JSON objects of one line each, as :func:`sendable` gives them.
     :return: how many messages they are.
+    :raises MessageTooLong: a row is too long for this queue; none was sent, unless the queue's limit is below
+        ``FULL``.
     :raises QueueError: not all could be sent; some may have been.
     """
+    try:
+        return _send_all(client, queue_url, rows, FULL, retries)
+    except MessageTooLong as error:
+        if error.limit >= FULL or any(len(row) > error.limit for row in rows):
+            raise
+        return _send_all(client, queue_url, rows, error.limit, retries)
+
+
+def _send_all(client: Any, queue_url: str, rows: Sequence[bytes], full: int, retries: Retries) -> int:
     count = 0
-    for batch in _batches(messages(rows)):
+    longest = max(range(len(rows)), key=lambda at: len(rows[at]), default=None)
+    if longest is not None and len(rows[longest]) > full:
+        # what a queue may refuse goes first, and alone: then nothing was sent before
+        _send(client, queue_url, [rows[longest]], retries)
+        count, rows = 1, [*rows[:longest], *rows[longest + 1 :]]
+    for batch in _batches(messages(rows, full)):
         _send(client, queue_url, batch, retries)
         count += len(batch)
     return count
@@ -80,12 +102,19 @@ def _send(client: Any, queue_url: str, bodies: list[bytes], retries: Retries) ->
         try:
             answer = client.send_message_batch(QueueUrl=queue_url, Entries=entries)
         except CALL_ERRORS as error:
+            told = error.response.get("Error", {}) if isinstance(error, ClientError) else {}
+            if len(left) > 1 and "BatchRequestTooLong" in str(told.get("Code")):
+                for body in left.values():
+                    _send(client, queue_url, [body], retries)
+                return
+            _check_length(name, [told])
             # what was not said to be sent is sent again: rows may come twice, and none is left out
             passing, why = is_passing(error), reason(error)
         else:
             for one in answer.get("Successful", ()):
                 left.pop(int(one["Id"]), None)
             failed = answer.get("Failed", ())
+            _check_length(name, failed)
             passing = not any(one.get("SenderFault") for one in failed)
             why = ", ".join(sorted({str(one.get("Code")) for one in failed})) or "no answer for some messages"
         if not left:
@@ -95,4 +124,15 @@ def _send(client: Any, queue_url: str, bodies: list[bytes], retries: Retries) ->
             raise QueueError(
                 f"queue {name}: {len(left)} of {len(bodies)} messages of a batch could not be sent: {why}",
                 transient=passing,
+            )
+
+
+def _check_length(queue: str, errors: Iterable[Mapping[str, Any]]) -> None:
+    """:raises MessageTooLong: that is what SQS says."""
+    for error in errors:
+        found = _LIMIT.search(str(error.get("Message")))
+        if found:
+            raise MessageTooLong(
+                f"queue {queue} takes messages of {found[1]} bytes at most: raise its MaximumMessageSize",
+                limit=int(found[1]),
             )

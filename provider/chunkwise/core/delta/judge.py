@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chunkwise.core.delta.footer import Footer, Unusable
-from chunkwise.core.delta.ledger import Entry
+from chunkwise.core.delta.gone import is_same, lose, removal
 from chunkwise.core.delta.model import Arrival, Batch, Policy, Verdict
 from chunkwise.core.delta.partitions import (
     BadPartition,
@@ -22,7 +22,7 @@ from chunkwise.core.delta.partitions import (
 )
 from chunkwise.core.delta.places import Table, encode, is_hidden, is_unreadable
 from chunkwise.core.delta.schema import Fields, Misfit, fit
-from chunkwise.core.delta.state import DELETED_TAG, ETAG_TAG, TableState
+from chunkwise.core.delta.state import ETAG_TAG, TableState
 from chunkwise.core.delta.statistics import stats_of
 
 
@@ -138,8 +138,10 @@ def judge(
             kind, reason, detail = _judge_one(decision, state, candidate, policy, now_ms)
         except _Out as out:
             kind, reason, detail = out.kind, out.reason, out.detail
-            if not done and kind in ("rejected", "schema_too_new") and _is_overwritten(state, candidate):
-                detail += _lose(decision, state, candidate, policy, now_ms)
+            if not done and kind in ("rejected", "schema_too_new"):
+                lost, removed = lose(state, candidate.path, candidate.found, policy, now_ms)
+                detail += lost
+                decision.removes += removed
         decision.verdicts.append(Verdict(uri=candidate.arrival.uri, kind=kind, reason=reason, detail=detail))
     return decision
 
@@ -167,7 +169,7 @@ def _judge_one(
             return _remove(decision, state, candidate, policy, now_ms)
         if found.reason == "unread":
             raise _Out("unread", "unread", found.detail)
-        if entry is not None and entry.state == "active" and _is_same(entry, found):
+        if entry is not None and entry.state == "active" and is_same(entry, found):
             raise _Out("duplicate", "", f"version {entry.version} has it")
         raise _Out("rejected", found.reason, found.detail)
     kind = "added"
@@ -192,6 +194,10 @@ def _judge_one(
                 f"version {entry.version} rewrote or deleted an earlier file of this name: its rows may "
                 "live on in another file, so new rows need a new name",
             )
+    if entry is None and (same_rows := state.has_rows_of(path)) is not None:
+        raise _Out(
+            "replay", "", f"version {same_rows.version} has or had the rows of the file it was made of"
+        )
     if entry is None and policy.on_unproven == "refuse" and state.is_unproven(found.last_modified):
         raise _Out(
             "rejected",
@@ -236,7 +242,6 @@ def _add(decision: Decision, state: TableState, path: str, found: Footer, policy
         )
     nulls = {name: bound.nulls for name, bound in found.bounds.items()}
     try:
-        _refuse_case(found, partitions)
         fitted = fit(fields, found.columns, list(partitions), nulls)
     except Misfit as error:
         raise _Out("rejected", "schema", str(error)) from None
@@ -283,55 +288,10 @@ def _remove(
         raise _Out(
             "rejected", "append_only", "it was deleted, and the table is append-only (delta.appendOnly)"
         )
-    decision.removes.append(_removal(candidate.path, entry, now_ms))
+    decision.removes.append(removal(candidate.path, entry, now_ms))
     return "removed", "", ""
-
-
-def _removal(path: str, entry: Entry, now_ms: int) -> dict[str, Any]:
-    return {
-        "path": encode(path),
-        "deletionTimestamp": now_ms,
-        "dataChange": True,
-        "extendedFileMetadata": False,
-        "size": entry.size,
-        "tags": {DELETED_TAG: "true"},
-    }
-
-
-def _is_same(entry: Entry, found: Footer | Unusable) -> bool:
-    return found.etag is not None and entry.is_same(found.etag, found.size)
-
-
-def _is_overwritten(state: TableState, candidate: Candidate) -> bool:
-    """Whether the table has an object of this name, and another one or none stands there."""
-    entry = None if candidate.path is None else state.ledger.get(candidate.path)
-    found = candidate.found
-    return entry is not None and entry.state == "active" and found is not None and not _is_same(entry, found)
-
-
-def _lose(decision: Decision, state: TableState, candidate: Candidate, policy: Policy, now_ms: int) -> str:
-    """What becomes of an object that the table has, and in whose place one stands that it cannot have."""
-    entry = None if candidate.path is None else state.ledger.get(candidate.path)
-    assert candidate.path is not None
-    assert entry is not None
-    there = not isinstance(candidate.found, Unusable) or candidate.found.reason != "not_found"
-    may = policy.on_delete == "remove" and policy.on_overwrite == "replace" and not state.is_append_only
-    if not there or not may:
-        return (
-            f"; the table still has the object of version {entry.version}, which is gone: readers will fail"
-        )
-    decision.removes.append(_removal(candidate.path, entry, now_ms))
-    return f"; the object of version {entry.version}, which is gone, was removed from the table"
 
 
 def _partitions(state: TableState) -> dict[str, str]:
     types = {one["name"]: one["type"] for one in state.fields}
     return {name: types.get(name, "string") for name in state.partitions}
-
-
-def _refuse_case(found: Footer, partitions: Mapping[str, str]) -> None:
-    folded = {name.lower(): name for name in partitions}
-    for column in found.columns:
-        other = folded.get(column.name.lower())
-        if other is not None and other != column.name:
-            raise Misfit(f"column {column.name!r} differs from the path's {other!r} only in its case")

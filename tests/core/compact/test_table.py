@@ -185,6 +185,19 @@ def test_partition_values_of_all_kinds_are_kept(lake: Lake) -> None:
     assert Counter((row["id"], row["part"]) for row in table) == before
 
 
+def test_files_that_deltalake_cannot_compact_are_compacted_so_that_it_can(lake: Lake) -> None:
+    """It takes files with a tilde in their path for missing ones."""
+    for front in ("", "~"):
+        lake.append(*(lake.put(f"k=a~b/{front}{at}.parquet", {"id": [at]}) for at in (1, 2)))
+        compact(lake)
+        assert live(lake)[0].startswith("k=a%7Eb/compacted-")
+    before = lake.rows("id")
+    assert [row["id"] for row in before] == [1, 1, 2, 2]
+    lake.append(*(lake.put(f"k=a%7Eb/{at}.parquet", {"id": [at]}) for at in (3, 4)))
+    assert lake.open().optimize.compact()["numFilesRemoved"] > 0
+    assert lake.rows("id") == [*before, {"id": 3, "k": "a~b"}, {"id": 4, "k": "a~b"}]
+
+
 def test_files_from_before_a_column_was_added_are_merged_among_themselves(lake: Lake) -> None:
     for number in range(2):
         lake.append(lake.put(f"old{number}.parquet", {"id": [number]}))

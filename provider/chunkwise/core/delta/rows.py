@@ -136,9 +136,14 @@ def arrow_name(kind: Any, path: str) -> str:
 def partition_path(partition: Mapping[str, str | None] | None) -> str:
     """The folders of a partition, with a slash at the end; empty for none."""
     return "".join(
-        f"{quote(name, safe='')}={NULL_PARTITION if value is None else quote(str(value), safe='-_.~')}/"
+        f"{_escaped(name)}={NULL_PARTITION if value is None else _escaped(str(value))}/"
         for name, value in (partition or {}).items()
     )
+
+
+def _escaped(text: str) -> str:
+    # of a file with a tilde in its path deltalake's compaction says that it is missing
+    return quote(text, safe="").replace("~", "%7E")
 
 
 class RowEncoder:

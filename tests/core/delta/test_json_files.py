@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from chunkwise.core.delta import Arrival, Policy, Settings, json_records
-from chunkwise.core.delta.json_files import LoadReceipt, RowPolicy, load_json_files
+from chunkwise.core.delta.json_files import load_json_files
+from chunkwise.core.delta.loads import LoadReceipt, RowPolicy
 from chunkwise.core.errors import (
     ConfigError,
+    DeltaError,
     InvalidSource,
     QuarantineLimitExceeded,
     StorageError,
     UnsupportedSource,
 )
 from tests.support.delta import Lake, lake
+from tests.support.faults import Faults
 from tests.support.s3 import s3_client
 
 __all__ = ["lake"]
@@ -49,6 +54,9 @@ def data_files(lake: Lake) -> list[str]:
 
 
 FORMS = {
+    "in/mark.jsonl": b"\xef\xbb\xbf" + lines(*ROWS),
+    "in/mark.json": b"\xef\xbb\xbf" + json.dumps(ROWS).encode(),
+    "in/mark.json.gz": gzip.compress(b"\xef\xbb\xbf" + lines(*ROWS)),
     "in/f.jsonl": lines(*ROWS),
     "in/f.JSONL.gz": gzip.compress(lines(*ROWS)),
     "in/f.ndjson": lines(*ROWS).replace(b"\n", b"\r\n\n").rstrip(),
@@ -108,6 +116,55 @@ def test_a_file_that_comes_again_adds_no_rows_also_after_its_rows_were_compacted
     assert lake.rows("id") == []
 
 
+def test_a_file_that_comes_again_for_another_partition_adds_no_rows(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
+    load(lake, one, partition={"ds": "2024-01-01"}).check()
+    again = load(lake, one, partition={"ds": "2024-01-02"}, compression="snappy")
+    assert ([file.kind for file in again.files], again.table.committed) == (["replay"], False)
+    lake.open().delete()
+    lake.append(lake.put("ds=2024-01-03/f.parquet", {"id": [3], "name": ["c"], "price": [0.5]}), every=1)
+    assert [file.kind for file in load(lake, one, partition={"ds": "2024-01-02"}).files] == ["replay"]
+    assert [row["id"] for row in lake.rows("id")] == [3]
+
+
+def test_two_that_load_a_file_into_two_partitions_add_its_rows_once(lake: Lake, faults: Faults) -> None:
+    """Both have found it new; the one whose commit comes second finds that its rows are there."""
+    load(lake, put(lake, lines(*ROWS), "in/first.jsonl"), partition={"ds": "1"}).check()
+    one = put(lake, b'{"id":3}')
+
+    held = faults.hold("PutObject", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(load, lake, one, client=faults.client, partition={"ds": "1"})
+        assert held.arrived.wait(120)
+        assert [file.kind for file in load(lake, one, partition={"ds": "2"}).files] == ["added"]
+        held.release.set()
+        receipt = slow.result(120)
+    assert [file.kind for file in receipt.files] == ["replay"]
+    assert [row["id"] for row in lake.rows("id")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("deleted_first", [True, False])
+def test_a_file_that_was_deleted_and_written_again_is_loaded(lake: Lake, deleted_first: bool) -> None:
+    one = put(lake, lines(*ROWS))
+    events = [replace(one, deleted=True), one]
+    load(lake, *(events if deleted_first else reversed(events))).check()
+    assert lake.rows("id") == ROWS
+
+
+def test_rows_that_may_have_been_in_the_table_before_the_ledger_are_not_added(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
+    load(lake, one).check()
+    lake.append(lake.put("f.parquet", {"id": [3], "name": ["c"], "price": [0.5]}))
+    lake.open().alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 days"})
+    lake.open().optimize.compact()
+    lake.open().create_checkpoint()
+    lake.drop_log(lake.versions[-1])
+    receipt = load(lake, one)
+    with pytest.raises(DeltaError, match="may be in the table already"):
+        receipt.check()
+    assert [row["id"] for row in lake.rows("id")] == [1, 2, 3]
+
+
 def test_a_replay_costs_no_read_of_the_file(lake: Lake) -> None:
     one = put(lake, lines(*ROWS))
     load(lake, one)
@@ -117,11 +174,12 @@ def test_a_replay_costs_no_read_of_the_file(lake: Lake) -> None:
     assert (lake.s3.calls["HeadObject"] - before[0], lake.s3.calls["PutObject"] - before[1]) == (1, 0)
 
 
-def test_a_try_that_died_before_its_commit_is_gone_on_with(lake: Lake) -> None:
-    one = put(lake, lines(*ROWS))
+class Dies(BaseException):
+    """A kill."""
 
-    class Dies(BaseException):
-        pass
+
+def dying(lake: Lake) -> Any:
+    """A client of a worker that is killed before its commit."""
 
     def die(params: dict[str, Any], **_: Any) -> None:
         if "_delta_log" in params["url_path"]:
@@ -129,12 +187,26 @@ def test_a_try_that_died_before_its_commit_is_gone_on_with(lake: Lake) -> None:
 
     client = s3_client(lake.s3.endpoint)
     client.meta.events.register("before-call.s3.PutObject", die)
+    return client
+
+
+def test_a_try_that_died_before_its_commit_is_gone_on_with(lake: Lake) -> None:
+    one = put(lake, lines(*ROWS))
     with pytest.raises(Dies):
-        load(lake, one, client=client)
+        load(lake, one, client=dying(lake))
     (left,) = data_files(lake)
     load(lake, one).check()
     assert data_files(lake) == [left]
     assert lake.rows("id") == ROWS
+
+
+def test_what_a_try_left_is_not_taken_for_what_another_schema_makes(lake: Lake) -> None:
+    one = put(lake, b'{"a":1}')
+    with pytest.raises(Dies):
+        load(lake, one, client=dying(lake), schema={"a": "string"})
+    assert len(data_files(lake)) == 1
+    load(lake, one, schema={"a": "int64"}).check()
+    assert lake.rows("a") == [{"a": 1}]
 
 
 def test_an_overwritten_file_is_another_file(lake: Lake) -> None:
@@ -173,8 +245,18 @@ def test_inferred_columns_follow_the_rules(lake: Lake) -> None:
     load(lake, put(lake, lines(*rows))).check()
     assert lake.rows("i") == [
         {"i": 1, "f": 1.0, "mixed": "1", "deep": '{"a": 1}', "flag": True},
-        {"i": 2, "f": 1.5, "mixed": '"x"', "deep": "[1]", "flag": None},
+        {"i": 2, "f": 1.5, "mixed": "x", "deep": "[1]", "flag": None},
     ]
+
+
+def test_a_value_is_written_in_one_way_whenever_it_comes(lake: Lake) -> None:
+    """The first file shows that the column is of texts, the second one finds such a column."""
+    values = [1, "x", True, 1.5, {"a": 1}, [1], "1", '"x"']
+    for name in ("first", "second"):
+        load(lake, put(lake, lines(*({"v": value} for value in values)), f"in/{name}.jsonl")).check()
+        values.reverse()
+    expected = ["1", "x", "true", "1.5", '{"a": 1}', "[1]", "1", '"x"']
+    assert sorted(row["v"] for row in lake.rows("v")) == sorted(expected * 2)
 
 
 def test_files_of_one_batch_agree_on_the_columns(lake: Lake) -> None:

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from chunkwise.core.delta import log as table_log
@@ -180,7 +180,9 @@ def _commit(
             " committed. Raise visibility_timeout",
             transient=True,
         )
-    receipt = append(s3, table, [arrival], settings=settings)
+    # its name is this drain's alone: no commit can have had it before
+    trusting = replace(settings, policy=replace(settings.policy, on_unproven="add"))
+    receipt = append(s3, table, [arrival], settings=trusting)
     (verdict,) = receipt.verdicts
     if verdict.kind not in ("added", "duplicate"):
         _drop(s3, arrival, notes, settings)

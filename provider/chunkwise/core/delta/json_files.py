@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.aside import Aside
-from chunkwise.core.delta.json_records import batches, document, form_of, lines_of
-from chunkwise.core.delta.model import Arrival, TableReceipt
+from chunkwise.core.delta.json_records import batches, document, form_of, lines_of, without_mark
+from chunkwise.core.delta.loads import Loaded, LoadReceipt, RowPolicy
+from chunkwise.core.delta.model import Arrival
 from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import (
     SAMPLE_ROWS,
@@ -26,7 +27,6 @@ from chunkwise.core.delta.rows import (
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import (
     ChunkwiseError,
-    ConfigError,
     DeltaError,
     SourceNotFound,
 )
@@ -34,103 +34,6 @@ from chunkwise.core.records.compression import decompress
 from chunkwise.core.storage import ObjectRef, S3Source, S3Writer, objects, pin
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["added", "replay", "empty", "ignored", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RowPolicy:
-    """How files become rows.
-
-    :param schema: types of Arrow by column; default: the table's, or what the first rows show.
-    :param partition: values of the partition columns for all rows.
-    :param max_bad_rows: of a file; with more of them it is not added.
-    :param quarantine_uri: ``s3://bucket/prefix`` for rows that go aside.
-    :param compression: of the Parquet files' pages.
-    """
-
-    schema: Mapping[str, str] | None = None
-    partition: Mapping[str, str | None] | None = None
-    max_bad_rows: int = 0
-    quarantine_uri: str | None = None
-    compression: str = "zstd"
-
-    def __post_init__(self) -> None:
-        if self.max_bad_rows < 0:
-            raise ConfigError(f"max_bad_rows is {self.max_bad_rows}: it must be 0 or more").naming(
-                "max_bad_rows"
-            )
-        if self.max_bad_rows and self.quarantine_uri is None:
-            raise ConfigError("max_bad_rows needs quarantine_uri: rows must not vanish").naming(
-                "quarantine_uri"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loaded:
-    """What became of one file.
-
-    :param uri: of it.
-    :param kind: ``added``; ``replay``: the table has had its rows before; ``empty``: it has no rows;
-        ``ignored``: it is gone; ``failed``.
-    :param rows: in the table.
-    :param bad_rows: that went aside.
-    :param quarantine_uri: where they are.
-    :param error: of a file that failed.
-    """
-
-    uri: str
-    kind: Kind
-    rows: int = 0
-    bad_rows: int = 0
-    quarantine_uri: str | None = None
-    error: ChunkwiseError | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadReceipt:
-    """What became of all files.
-
-    :param table: what the commit did.
-    :param files: in the order of the arrivals, each object once.
-    """
-
-    table: TableReceipt
-    files: tuple[Loaded, ...]
-
-    def check(self) -> None:
-        """:raises ChunkwiseError: the first failure, one that may pass before one that does not."""
-        errors = [file.error for file in self.files if file.error is not None]
-        for error in sorted(errors, key=lambda error: not error.transient):
-            raise error
-
-    def to_json(self, *, most: int) -> dict[str, Any]:
-        """Counts and references.
-
-        :param most: files that are named at most of those that failed or had bad rows.
-        """
-        told = [one for one in self.files if one.error is not None or one.bad_rows]
-        return {
-            "uri": self.table.uri,
-            "version": self.table.version,
-            "committed": self.table.committed,
-            "created": self.table.created,
-            "new_columns": list(self.table.new_columns),
-            "counts": dict(Counter(one.kind for one in self.files)),
-            "rows": sum(one.rows for one in self.files),
-            "bad_rows": sum(one.bad_rows for one in self.files),
-            "files": [
-                {
-                    "uri": one.uri,
-                    "verdict": one.kind,
-                    "bad_rows": one.bad_rows,
-                    "quarantine_uri": one.quarantine_uri,
-                    "error": None if one.error is None else f"{type(one.error).__name__}: {one.error}",
-                }
-                for one in told[:most]
-            ],
-            "files_total": len(self.files),
-        }
 
 
 def load_json_files(
@@ -144,7 +47,10 @@ def load_json_files(
     """Add the rows of files, each file's once, in memory that does not depend on their size.
 
     A file is known by its key and ETag, of which the Parquet file's name is made: the table's ledger has that
-    name, also after a compaction. One that cannot be loaded stops no other.
+    name, also after a compaction, and in whatever partition its rows are. One that cannot be loaded stops no
+    other.
+
+    What stands there counts, not what the events say: a file that was deleted and written again is loaded.
 
     :param client: boto3 S3 client.
     :raises ChunkwiseError: the table cannot be read or written; see :func:`~chunkwise.core.delta.append`.
@@ -168,7 +74,9 @@ def load_json_files(
             files[arrival.uri] = found.loaded
         else:
             files[arrival.uri] = found
-    receipt = append(client, table, [one.arrival for one in written.values()], settings=settings)
+    # what was in the table before is known of the files that rows are made of
+    trusting = replace(settings, policy=replace(settings.policy, on_unproven="add"))
+    receipt = append(client, table, [one.arrival for one in written.values()], settings=trusting)
     for verdict in receipt.verdicts:
         one = written[verdict.uri].loaded
         if verdict.kind in ("added", "duplicate"):
@@ -222,8 +130,6 @@ class _Load:
     def run(self) -> _Written | Loaded:
         """:raises ChunkwiseError: it cannot be loaded."""
         arrival, extra_args = self._arrival, self._settings.extra_args
-        if arrival.deleted:
-            return Loaded(uri=arrival.uri, kind="ignored")
         name, compression = form_of(arrival.key)
         try:
             ref = pin(self._client, arrival.bucket, arrival.key, extra_args=extra_args)
@@ -231,15 +137,28 @@ class _Load:
             log.warning("%s is gone: there is nothing to load", arrival.uri)
             return Loaded(uri=arrival.uri, kind="ignored")
         digest = hashlib.blake2b(f"{ref.uri} {ref.etag}".encode("utf-8", "surrogatepass"), digest_size=16)
-        path = f"{partition_path(self._policy.partition)}rows-{digest.hexdigest()}.parquet"
-        if self._state.ledger.get(path) is not None:
+        name_of_rows = f"rows-{digest.hexdigest()}"
+        if self._state.ledger.get(f"{name_of_rows}.parquet") is not None:
             return Loaded(uri=arrival.uri, kind="replay")
+        self._check_proven(ref)
         blocks = S3Source(self._client, ref, extra_args=extra_args).stream(0, ref.size)
-        pieces = decompress(blocks, compression)
+        pieces = without_mark(decompress(blocks, compression))
         found = batches(document(pieces, ref) if name == ".json" else lines_of(pieces, ref))
-        return self._write(ref, path, found)
+        return self._write(ref, name_of_rows, found)
 
-    def _write(self, ref: ObjectRef, path: str, groups: Iterator[list[bytes]]) -> _Written | Loaded:
+    def _check_proven(self, ref: ObjectRef) -> None:
+        """:raises DeltaError: nobody can know whether its rows were in the table before the ledger began."""
+        if not self._state.known_from or self._settings.policy.on_unproven == "add":
+            return
+        found = objects.list_objects(self._client, ref.bucket, ref.key, extra_args=self._settings.extra_args)
+        one = next(found, None)
+        if one is not None and one.key == ref.key and self._state.is_unproven(one.last_modified):
+            raise DeltaError(
+                f"{ref.uri} is older than what the log and the ledger of {self._table.uri} know: its rows "
+                "may be in the table already. Write it anew if they are not"
+            )
+
+    def _write(self, ref: ObjectRef, name: str, groups: Iterator[list[bytes]]) -> _Written | Loaded:
         first = next(groups, None)
         if first is None:
             return Loaded(uri=ref.uri, kind="empty")
@@ -254,6 +173,10 @@ class _Load:
         )
         encoder = RowEncoder(columns, policy.compression)
         table = self._table
+        # an earlier try may have left its file: it is the same one if it was made in the same way
+        how = json.dumps([list(columns.items()), policy.compression]).encode()
+        made = hashlib.blake2b(how, digest_size=8).hexdigest()
+        path = f"{partition_path(policy.partition)}{name}-{made}.parquet"
         aside = Aside(
             self._client,
             ref,

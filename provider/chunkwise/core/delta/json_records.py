@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
@@ -39,6 +40,19 @@ def form_of(key: str) -> tuple[str, Compression]:
             " .gz or .zst behind it"
         )
     return found, compression  # type: ignore[return-value]  # of _COMPRESSED
+
+
+def without_mark(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Without the byte order mark that some writers put at the beginning of UTF-8."""
+    pieces = iter(pieces)
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= len(BOM_UTF8):
+            break
+    if head := head.removeprefix(BOM_UTF8):
+        yield head
+    yield from pieces
 
 
 def lines_of(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.append import Settings, look_at, pause, put_version, unique
 from chunkwise.core.delta.judge import Candidate, Decision, judge
+from chunkwise.core.delta.ledger import Entry
 from chunkwise.core.delta.maintain import maintain
 from chunkwise.core.delta.model import Arrival, TableReceipt, Verdict
 from chunkwise.core.delta.partitions import BadPartition, values_for
@@ -60,6 +61,10 @@ class Contents(TableState):
     def __init__(self, place: str) -> None:
         super().__init__(place)
         self.files: dict[str, Active] = {}
+
+    def has_rows_of(self, path: str) -> Entry | None:  # noqa: ARG002 - the same rows may come again
+        """Nothing is known."""
+        return None
 
     def take(self, action: Mapping[str, Any], version: int) -> None:
         """One action."""

@@ -64,9 +64,9 @@ def columns_of(
     """Types of the columns of a file that is to be written, by name.
 
     What is given counts first, then what the table has. Of a table that does not exist, and where columns may
-    be added to it, the sample says the rest: integers are ``int64``, other numbers ``double``, objects,
-    arrays and what is of several types are texts of JSON; a column that is only null is left for a later
-    file.
+    be added to it, the sample says the rest: integers are ``int64``, other numbers ``double``, and all else
+    is texts, as a column of texts takes every value: a text as it is, any other one as JSON. A column that is
+    only null is left for a later file.
 
     :param state: of the table.
     :param sample: the first rows.
@@ -86,7 +86,9 @@ def columns_of(
     found = {**(known or {}), **found, **given}
     if not given and (not found or add_columns):
         for column in _inferred(sample):
-            found.setdefault(column.name, column.type or "string")
+            # what is of several types is written as in a column of texts: the table will have such a one
+            kind = "string" if column.type in (None, "json") else column.type
+            found.setdefault(column.name, str(kind))
     both = sorted(set(partition or {}) & set(given))
     if both:
         raise ConfigError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from chunkwise.core.delta.ledger import Ledger
+from chunkwise.core.delta.ledger import Entry, Ledger
 from chunkwise.core.delta.places import decode
 from chunkwise.core.delta.schema import Fields, every_type, fields_of_schema, is_known
 from chunkwise.core.errors import LogDamaged, UnsupportedTable
@@ -19,6 +20,18 @@ DELETED_TAG: Final = "chunkwise.deleted"
 #: features of writers that files added whole cannot break
 _HARMLESS: Final = frozenset({"appendOnly", "invariants"})
 _CONDITIONS: Final = ("delta.invariants", "delta.generationExpression", "delta.identity.start")
+
+
+#: name of a file of rows that were made of another file: that one's digest, and one of how they were made
+_ROWS: Final = re.compile(r"(?:.*/)?(rows-[0-9a-f]{32})-[0-9a-f]{16}\.parquet")
+
+
+def rows_of(path: str) -> str | None:
+    """The name under which the ledger has the rows of a file, wherever they lie; ``None``: they were not made
+    of another file.
+    """
+    match = _ROWS.fullmatch(path)
+    return None if match is None else f"{match[1]}.parquet"
 
 
 class TableState:
@@ -70,6 +83,13 @@ class TableState:
         """Whether files must not be removed."""
         return str(self.metadata.get("configuration", {}).get("delta.appendOnly", "")).lower() == "true"
 
+    def has_rows_of(self, path: str) -> Entry | None:
+        """What is known of the rows of a file, if that was made of another one: in whatever partition, and
+        with whatever columns they became part of the table.
+        """
+        source = rows_of(path)
+        return None if source is None else self.ledger.get(source)
+
     def is_unproven(self, written: datetime) -> bool:
         """Whether a file that is not known may have been removed before anything is known.
 
@@ -100,15 +120,17 @@ class TableState:
         if "add" in action:
             add = action["add"]
             tags = add.get("tags") or {}
-            self.ledger.add(
-                decode(add["path"]), etag=tags.get(ETAG_TAG), size=int(add.get("size") or 0), version=version
-            )
+            path, etag, size = decode(add["path"]), tags.get(ETAG_TAG), int(add.get("size") or 0)
+            self.ledger.add(path, etag=etag, size=size, version=version)
+            if (source := rows_of(path)) is not None:
+                self.ledger.add(source, etag=etag, size=size, version=version)
         elif "remove" in action:
             remove = action["remove"]
             deleted = (remove.get("tags") or {}).get(DELETED_TAG) == "true"
-            self.ledger.remove(
-                decode(remove["path"]), size=int(remove.get("size") or 0), version=version, deleted=deleted
-            )
+            path, size = decode(remove["path"]), int(remove.get("size") or 0)
+            self.ledger.remove(path, size=size, version=version, deleted=deleted)
+            if (source := rows_of(path)) is not None:
+                self.ledger.remove(source, size=size, version=version, deleted=deleted)
         elif "metaData" in action:
             self.metadata = action["metaData"]
         elif "protocol" in action:

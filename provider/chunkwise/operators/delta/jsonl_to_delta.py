@@ -25,14 +25,17 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     ``.json`` file may be an array, one object (of 64 MiB at most), or lines.
 
     **Columns.** What ``schema`` gives; else what the table has; else, for a table that does not exist yet,
-    what the first 10,000 rows (8 MiB) of a file show: integers are ``int64``, other numbers ``double``,
-    objects, arrays and mixed types are texts of JSON, and a column that is only null is none. Values are
-    converted exactly or not at all. With ``schema_policy="add_columns"`` further columns of these first rows
-    become columns of the table.
+    what the first 10,000 rows (8 MiB) of a file show: integers are ``int64``, other numbers ``double``, and
+    all else is ``string``, which takes a text as it is and any other value as JSON; a column that is only
+    null is none. Values are converted exactly or not at all, but for a number in a column of ``double``: it
+    becomes the nearest one, if it has more than some 15 digits another one than was written (give such a
+    column ``"decimal128(38, 18)"`` or ``"string"``). With ``schema_policy="add_columns"`` further columns of
+    these first rows become columns of the table.
 
-    **Delivery.** A file's rows are in the table once, however often it comes, also after a compaction: a file
-    is known by its key and ETag, and the table's own ledger knows what it had. A file that was overwritten
-    is another file, whose rows are added beside the old ones. A file that cannot be loaded stops no other; it
+    **Delivery.** A file's rows are in the table once, however often it comes, also after a compaction, and
+    whatever ``partition`` says the next time: a file is known by its key and ETag, and the table's own ledger
+    knows what it had. A file that was overwritten is another file, whose rows are added beside the old ones.
+    Events of deletions remove nothing. A file that cannot be loaded stops no other; it
     fails the task after the others were committed, and a retry loads what is missing. Rows that are not
     JSON, or do not fit the columns, go aside as ``max_bad_rows`` and ``quarantine_uri`` say; with more of
     them, nothing of the file is added. No row is dropped quietly; of a key that a row has twice, the last
@@ -110,7 +113,8 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
         from chunkwise.core.delta import Arrival, Policy, Table
-        from chunkwise.core.delta.json_files import RowPolicy, load_json_files
+        from chunkwise.core.delta.json_files import load_json_files
+        from chunkwise.core.delta.loads import RowPolicy
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "max_bad_rows", "max_reported")

@@ -19,6 +19,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG, Asset, AssetWatcher, PartitionedAssetTimetable, task
 
 from chunkwise.arrivals import s3_objects
@@ -70,7 +71,10 @@ with DAG(
     @task
     def file(triggering_asset_events: Any = None, dag_run: Any = None) -> dict[str, str]:
         """The file of this run, and where its result goes."""
-        (found,) = s3_objects(triggering_asset_events, partition_key=dag_run.partition_key)
+        arrived = s3_objects(triggering_asset_events, partition_key=dag_run.partition_key)
+        if not arrived:
+            raise AirflowSkipException("the file was removed again")
+        (found,) = arrived
         return {
             "source": found.uri,
             "target": f"s3://{BUCKET}/processed/{found.key.removeprefix('landing/')}",

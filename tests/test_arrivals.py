@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from airflow.sdk import Asset
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.arrivals import ObjectCreated, ObjectRemoved, s3_objects
+from chunkwise.core.errors import ArrivalsLost
+from chunkwise.core.events.partitions import short
 from tests.support.s3_events import s3_body, s3_record
 
 ARRIVALS, OTHERS = Asset("arrivals"), Asset("others")
@@ -84,9 +87,29 @@ def test_a_partition_of_one_object_names_it_when_its_mapping_is_lost():
     lost = {ARRIVALS: [Event({"partitions": "in XCom"}, Source({}))]}
     (found,) = s3_objects(lost, partition_key="s3://b/a b.csv")
     assert (found.bucket, found.key) == ("b", "a b.csv")
-    for nothing in ("s3://b/folder/", "2023-12-21", "s3://b/x...sha256:00", "s3://b"):
-        assert s3_objects(lost, partition_key=nothing) == []
-    assert s3_objects({ARRIVALS: [Event({"partitions": "in XCom"})]}, partition_key="2023-12-21") == []
+
+
+LOST = [Event({"partitions": "in XCom"}, Source({})), Event({"partitions": "in XCom"})]
+
+
+@pytest.mark.parametrize("event", LOST, ids=["no mapping", "no task"])
+@pytest.mark.parametrize("key", ["s3://b/folder/", "2023-12-21", "s3://b/x...sha256:00", "s3://b", None])
+def test_objects_that_are_lost_with_their_mapping_are_an_error(event: Event, key: str | None):
+    """A run without them would succeed, and nobody would ever ask for them again."""
+    kept = Event({"partitions": {"2023-12-21": [item("a")]}})
+    for events in ([event], [kept, event]):
+        with pytest.raises(ArrivalsLost, match="is gone: run the task that routed it again"):
+            s3_objects({ARRIVALS: events}, partition_key=key)
+
+
+def test_a_key_with_a_digest_says_nothing_without_its_mapping():
+    """As in a run that somebody starts by hand."""
+    key = short(f"s3://b/{'x' * 300}")
+    with pytest.raises(ArrivalsLost, match="sha256"):
+        s3_objects({}, partition_key=key)
+    gone = {**item("a", "02"), "event": "ObjectRemoved:Delete"}
+    assert s3_objects({ARRIVALS: [Event({"partitions": {key: [item("a"), gone]}})]}, partition_key=key) == []
+    assert s3_objects({}, partition_key="2023-12-21") == []
 
 
 def test_without_events_there_are_no_objects():

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, overload
 
+from chunkwise.core.errors import ArrivalsLost
 from chunkwise.core.events.collapse import collapse
 from chunkwise.core.events.model import CREATED, Ignored, ObjectCreated, ObjectRemoved, Rejected, event_of
 from chunkwise.core.events.parse import parse
+from chunkwise.core.events.partitions import is_shortened
 
 __all__ = ["ObjectCreated", "ObjectRemoved", "s3_objects"]
 
@@ -56,19 +58,32 @@ def s3_objects(
         only.
     :param removed: whether objects that are no longer there are among them; else an object that was removed
         after it arrived is left out.
+    :raises ArrivalsLost: what the router kept of the partition is gone, as after its task was cleared, and
+        the key of the partition does not name an object itself.
     """
+    named = None if partition_key is None else _named(partition_key)
     found: list[ObjectCreated | ObjectRemoved] = []
     rejected = 0
+    lost = False
     for event in _events(triggering_asset_events):
-        for one in parse(_told(event, partition_key)):
+        told = _told(event, partition_key)
+        lost |= told is None
+        for one in () if told is None else parse(told):
             if not isinstance(one, Rejected):
                 found.append(one)
             elif not isinstance(one, Ignored):
                 rejected += 1
     if rejected:
         log.warning("%d parts of the events of this run name no object", rejected)
-    if partition_key is not None and not found and (named := _named(partition_key)) is not None:
+    if named is not None and not found:
         found.append(named)
+    hashed = partition_key is not None and is_shortened(partition_key)
+    if (lost and named is None) or (hashed and not found):
+        of = "this run" if partition_key is None else f"partition {partition_key!r}"
+        raise ArrivalsLost(
+            f"what Airflow kept of {of} is gone: run the task that "
+            "routed it again, or let ReconcileArrivalsOperator tell of its objects anew"
+        )
     return [one for one in collapse(found) if removed or isinstance(one, ObjectCreated)]
 
 
@@ -79,14 +94,16 @@ def _events(events: Mapping[Any, Iterable[Any]]) -> Iterator[Any]:
 
 
 def _told(event: Any, partition_key: str | None) -> Any:
-    """What the extra of an event tells, in a form that the parser reads."""
+    """What the extra of an event tells, in a form that the parser reads; ``None``: it is gone."""
     extra = event.extra or {}
     mapping = extra.get(PARTITIONS)
     if mapping is None:
         return extra.get("payload", extra)
     if mapping == IN_XCOM:
         source = event.source_task_instance
-        mapping = (source and source.xcom_pull(key=PARTITIONS)) or {}
+        mapping = source and source.xcom_pull(key=PARTITIONS)
+        if not mapping:
+            return None
     keys = list(mapping) if partition_key is None else [partition_key]
     return {"objects": [one for key in keys for one in mapping.get(key, ())]}
 
@@ -96,6 +113,6 @@ def _named(partition_key: str) -> ObjectCreated | ObjectRemoved | None:
     task.
     """
     bucket, slash, key = partition_key.removeprefix("s3://").partition("/")
-    if not partition_key.startswith("s3://") or not slash or key.endswith("/") or "...sha256:" in key:
+    if not partition_key.startswith("s3://") or not slash or key.endswith("/") or is_shortened(partition_key):
         return None
     return event_of(bucket, key, f"{CREATED}Unknown")

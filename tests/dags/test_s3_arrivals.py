@@ -78,6 +78,28 @@ def test_each_file_that_arrives_is_processed(
     assert keys(localstack, ls_bucket) == sorted([*rows, "processed/a b.jsonl", "processed/day=1/c.jsonl"])
 
 
+def test_a_file_that_is_removed_before_its_run_is_passed_over(
+    airflow_db: None, run_dag: Run, localstack: LocalStack, ls_bucket: str
+) -> None:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    process = load_dag("on_s3_arrival.py", "on_s3_arrival")
+    made_known(process)
+    came = arrive(localstack, ls_bucket, "landing/a.jsonl", people(3))
+    went = {**came, "event": "ObjectRemoved:Delete", "sequencer": "02"}
+    key = f"s3://{ls_bucket}/landing/a.jsonl"
+    with create_session() as session:
+        number = session.scalar(select(AssetModel.id).where(AssetModel.name == "s3_files"))
+        extra = {"partitions": {key: [came, went]}}
+        session.add(AssetEvent(asset_id=number, extra=extra, partition_key=key))
+    ran = run_dag(process, consume=True, partition=key)
+    assert ran.states["file"] == "skipped", ran.states
+    assert "failed" not in ran.states.values(), ran.states
+    assert keys(localstack, ls_bucket) == ["landing/a.jsonl"]
+
+
 def test_what_no_notification_told_of_goes_the_same_way(
     airflow_db: None,
     run_dag: Run,

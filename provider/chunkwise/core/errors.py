@@ -430,6 +430,10 @@ class QueueError(ChunkwiseError):
         self.transient = transient
 
 
+class ArrivalsLost(ChunkwiseError):
+    """Objects that a run was started for are no longer known to Airflow."""
+
+
 class MessageTooLong(QueueError):
     """A queue takes no messages of this size.
 

@@ -185,4 +185,18 @@ def test_new_columns_and_partitions(lake: Lake, queue: Queue) -> None:
 
 def test_bad_messages_must_have_a_place() -> None:
     with pytest.raises(ConfigError, match="quarantine_uri"):
-        QueueSpec(queue_url="q")
+        QueueSpec(queue_url="q", bad=BadMessages())
+
+
+def test_a_queue_is_enough_and_bad_messages_stay_in_it() -> None:
+    assert QueueSpec(queue_url="q").bad.action == "redrive"
+
+
+def test_bad_messages_must_not_go_round() -> None:
+    with pytest.raises(ConfigError, match="bad_queue is the queue itself"):
+        QueueSpec(queue_url="q", bad=BadMessages(action="move", queue_url="q"))
+
+
+def test_a_limit_of_bad_messages_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bad_message_limit is -1"):
+        BadMessages(limit=-1)

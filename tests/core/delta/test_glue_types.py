@@ -173,6 +173,7 @@ def test_a_comment_has_one_line_of_255_characters() -> None:
         ([field("n" * 256, "long")], r"1 to 255 characters"),
         ([field("a\nb", "long")], r"no control characters"),
         ([field("a", array(struct(**{"b-c": "long"})))], r"field 'a.element.b-c' of"),
+        ([field("a", struct(b=struct()))], r"column 'a.b' of s3://b/orders is a struct without fields"),
         ([field("a", struct(**{"b:c": "long"}))], r"field 'a.b:c' of"),
         ([field("a", "void")], r"column 'a' of s3://b/orders is of type 'void', which Athena does not read"),
         ([field("a", mapping("string", "variant"))], r"column 'a.value' of .* 'variant'"),
@@ -182,8 +183,8 @@ def test_a_comment_has_one_line_of_255_characters() -> None:
         ([field("a", struct(**{f"f{n:05}" * 20: "long" for n in range(1200)}))], r"the type of column 'a'"),
     ],
     ids=[
-        "case", "inner-case", "empty", "long", "control", "dash", "colon", "void", "variant", "precision",
-        "scale", "odd", "long-type",
+        "case", "inner-case", "empty", "long", "control", "dash", "no-fields", "colon", "void", "variant",
+        "precision", "scale", "odd", "long-type",
     ],
 )  # fmt: skip
 def test_what_the_catalog_cannot_hold_is_named(fields: list[dict[str, Any]], text: str) -> None:

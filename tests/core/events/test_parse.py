@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -178,6 +179,19 @@ def test_one_vocabulary_for_how_an_object_was_written(reason, name):
     assert [found.event for found in objects(eventbridge("b", "k", reason=reason))] == [name]
 
 
+def test_topics_that_feed_topics_that_feed_a_queue_are_read_through():
+    """Up to a batch of messages for Lambda, each with a notification in a notification."""
+    body = s3_body(s3_record("b", "a b"))
+    for _ in range(4):
+        body = notification(body)
+        assert [found.key for found in parse(body)] == ["a b"]
+        for event in (
+            {"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": body}]},
+            {"message_batch": [{"MessageId": "1", "Body": body}]},
+        ):
+            assert [found.key for found in parse(event)] == ["a b"]
+
+
 SECRET = "4111 1111 1111 1111"
 
 
@@ -202,7 +216,7 @@ SECRET = "4111 1111 1111 1111"
             "not Object Created",
         ),
         ({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}, "no bucket and key"),
-        ([[[[[[[{}]]]]]]], "more envelopes"),
+        (functools.reduce(lambda inner, _: [inner], range(20), {}), "more envelopes"),
     ],
 )
 def test_what_is_of_no_known_form_is_rejected_without_its_data(event, says):

@@ -38,7 +38,7 @@ class QueueSpec:
     :param limits: when the drain ends, even if the queue is not empty.
     :param visibility_seconds: for how long messages are hidden at a time.
     :param wait_seconds: a queue that has nothing for so long is empty.
-    :param bad: what becomes of messages that cannot become rows.
+    :param bad: what becomes of messages that cannot become rows; default: they are left to the queue.
     :param quarantine_uri: ``s3://bucket/prefix`` for them, if that is what becomes of them.
     :param schema: types of Arrow by column; default: the table's, or what the first rows show.
     :param partition: values of the partition columns for all rows.
@@ -49,7 +49,7 @@ class QueueSpec:
     limits: Limits = field(default_factory=Limits)
     visibility_seconds: int = 300
     wait_seconds: int = 5
-    bad: BadMessages = field(default_factory=BadMessages)
+    bad: BadMessages = field(default_factory=lambda: BadMessages(action="redrive"))
     quarantine_uri: str | None = None
     schema: Mapping[str, str] | None = None
     partition: Mapping[str, str | None] | None = None
@@ -58,6 +58,7 @@ class QueueSpec:
     def __post_init__(self) -> None:
         if self.bad.action == "quarantine" and self.quarantine_uri is None:
             raise ConfigError("on_bad_message='quarantine' needs quarantine_uri").naming("quarantine_uri")
+        self.bad.check_queue(self.queue_url)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

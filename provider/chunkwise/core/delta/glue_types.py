@@ -138,6 +138,11 @@ def _struct(fields: Iterable[Mapping[str, Any]], path: str, place: str) -> str:
                 "Glue catalog are lower-case: rename one of them"
             )
         parts[name.lower()] = glue_type(field["type"], here, place)
+    if not parts:
+        raise UnsupportedColumn(
+            f"column {path!r} of {place} is a struct without fields, which the Glue catalog cannot hold: "
+            "give it one, or leave the table out of the catalog"
+        )
     return f"struct<{','.join(f'{name}:{kind}' for name, kind in parts.items())}>"
 
 

@@ -39,8 +39,9 @@ from chunkwise.core.events.model import (
 
 Found = ObjectCreated | ObjectRemoved | Rejected
 
-#: envelopes in envelopes: SQS to Lambda of SNS of S3 has three
-_DEPTH: Final = 6
+#: of envelopes and the texts in them: S3 through two topics, a queue and a batch of messages needs ten, and
+#: what has a hundred of them is no event
+_DEPTH: Final = 16
 #: S3 User Guide, "EventBridge event message structure": the reason of "Object Created"
 _REASONS: Final = {"PutObject": "Put", "POST Object": "Post", "CopyObject": "Copy"}
 #: a form that does not say how the object was written

@@ -46,6 +46,11 @@ def short(text: str) -> str:
     return f"{text[: MAX_KEY - len(_MARK) - len(digest)]}{_MARK}{digest}"
 
 
+def is_shortened(key: str) -> bool:
+    """Whether a partition key holds a digest, so that it does not say what it is of."""
+    return _MARK in key
+
+
 def partitions(
     events: Iterable[E], by: By = "object", *, prefix_depth: int | None = None
 ) -> dict[str, list[E]]:

@@ -41,6 +41,17 @@ class BadMessages:
         if (self.action == "move") != (self.queue_url is not None):
             raise ConfigError("on_bad_message='move' and bad_queue need each other").naming("bad_queue")
         check_choices(self, action=OnBad)
+        if self.limit is not None and self.limit < 0:
+            raise ConfigError(f"bad_message_limit is {self.limit}: it must be 0 or more").naming(
+                "bad_message_limit"
+            )
+
+    def check_queue(self, queue_url: str) -> None:
+        """:raises ConfigError: messages would go round for ever."""
+        if self.queue_url == queue_url:
+            raise ConfigError("bad_queue is the queue itself: bad messages would go round for ever").naming(
+                "bad_queue"
+            )
 
 
 class Aside:

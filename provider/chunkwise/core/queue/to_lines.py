@@ -58,6 +58,7 @@ class DrainSpec:
     def __post_init__(self) -> None:
         if self.destination.on_exists != "fail":
             raise ConfigError("an object of messages that are deleted must not be replaced: on_exists='fail'")
+        self.bad.check_queue(self.queue_url)
         check_choices(self, on_empty=OnEmpty, on_stamp_conflict=OnStampConflict)
 
 

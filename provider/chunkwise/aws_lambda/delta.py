@@ -79,7 +79,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         field="on_delete",
         words=get_args(OnDelete),
         default="ignore",
-        means="what becomes of a file that the table has, and that was deleted",
+        means="what becomes of a file that the table has, and that is gone",
     ),
     Word(
         name="CHUNKWISE_DELTA_ON_NANOSECONDS",

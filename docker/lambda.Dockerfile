@@ -17,5 +17,6 @@ COPY provider/chunkwise/__init__.py provider/chunkwise/py.typed ${LAMBDA_TASK_RO
 COPY provider/chunkwise/core/ ${LAMBDA_TASK_ROOT}/chunkwise/core/
 COPY provider/chunkwise/aws_lambda/ ${LAMBDA_TASK_ROOT}/chunkwise/aws_lambda/
 
-# Other functions of the same image: chunkwise.aws_lambda.dispatcher.handler, chunkwise.aws_lambda.ingest.handler
+# Other functions of the same image, by --command or in the template: chunkwise.aws_lambda.dispatcher.handler,
+# chunkwise.aws_lambda.ingest.handler, chunkwise.aws_lambda.webhook.handler, chunkwise.aws_lambda.delta.handler (PROFILE=delta)
 CMD ["chunkwise.aws_lambda.processor.handler"]

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import Asset, AssetAlias
-
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds, flag
 from chunkwise.core.errors import ConfigError
-from chunkwise.edge import permanent_fails_at_once, who
+from chunkwise.edge import permanent_fails_at_once, publish_receipt, who
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -145,7 +143,8 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
             for one in receipt["not_merged"]:
                 self.log.warning("%s %s: %s", one["reason"], one["uri"], one["detail"])
-            self._publish(context, receipt)
+            changed = receipt["outputs_total"] and not receipt["preview"]
+            publish_receipt(context, self.outlets, receipt, [receipt] if changed else [])
         return receipt
 
     def _is_table(self) -> bool:
@@ -191,20 +190,21 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     def _table(self, context: Context) -> Compacted:
         # here, not above: a process that used deltalake must not fork
         from chunkwise.core.compact.table import compact_table
-        from chunkwise.core.delta import Settings, Table
-        from chunkwise.operators.delta.maintenance import maintenance_of
+        from chunkwise.core.delta import Policy, Table
+        from chunkwise.operators.delta.settings import settings_of
 
         assert self.table_uri is not None
-        ti = context["ti"]
         return compact_table(
             self.hook.conn,
             Table.at(self.table_uri),
             partition=self.partition,
             options=self._options(),
-            settings=Settings(
-                maintenance=maintenance_of(self.hook, self.checkpoint_every, self.s3_extra_args),
+            settings=settings_of(
+                self.hook,
+                context,
+                Policy(),
+                checkpoint_every=self.checkpoint_every,
                 extra_args=self.s3_extra_args,
-                info={"airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}},
             ),
             preview=flag("preview", self.preview),
         )
@@ -223,12 +223,3 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
             concurrency=self.concurrency,
             extra_args=self.s3_extra_args,
         )
-
-    def _publish(self, context: Context, receipt: dict[str, Any]) -> None:
-        """Say what has other files now, to whoever waits for it."""
-        events = context["outlet_events"]
-        for outlet in self.outlets:
-            if not isinstance(outlet, AssetAlias):
-                events[outlet].extra = receipt
-            elif receipt["outputs_total"] and not receipt["preview"]:
-                events[outlet].add(Asset(uri=receipt["uri"]), extra=receipt)

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pytest
@@ -140,6 +141,27 @@ def test_created_and_deleted_in_one_batch_is_what_is_left_in_the_end(lake: Lake)
     receipt = lake.append(one, lake.delete("a.parquet"), lake.arrival("b.parquet", deleted=True), two)
     assert kinds(receipt) == ["ignored", "ignored", "added", "duplicate"]
     assert lake.rows() == [{"id": 2}, {"id": 3}]
+
+
+@pytest.mark.parametrize("name", ["\u00fc", "a*b", "a b", "a+b~"])
+def test_files_of_spark_are_replaced_and_removed_however_it_spells_them(lake: Lake, name: str) -> None:
+    """It leaves letters beyond ASCII as they are, and deltalake takes two spellings for two files."""
+    files = [lake.put(f"{name}{at}.parquet", {"id": [at]}) for at in range(3)]
+    lake.append(*files)
+    actions = lake.log(0)
+    for action in actions:
+        if "add" in action:
+            del action["add"]["tags"]
+            action["add"]["path"] = unquote(action["add"]["path"]).replace(" ", "%20")
+    write_log(lake, 0, actions)
+    new = lake.put(f"{name}0.parquet", {"id": [10, 11]})
+    assert kinds(lake.append(new, lake.delete(f"{name}1.parquet"), on_delete="remove")) == [
+        "replaced",
+        "removed",
+    ]
+    rows = lake.open().to_pyarrow_table(columns=["id"]).to_pylist()
+    assert sorted(row["id"] for row in rows) == [2, 10, 11]
+    assert kinds(lake.append(*files, new)) == ["duplicate", "rejected", "duplicate", "duplicate"]
 
 
 # --- schema -------------------------------------------------------------------------------------------------

@@ -7,25 +7,30 @@ from typing import Any
 from chunkwise.core.delta.footer import Footer, Unusable
 from chunkwise.core.delta.ledger import Entry
 from chunkwise.core.delta.model import Policy
-from chunkwise.core.delta.places import encode
+from chunkwise.core.delta.places import encode, spellings
 from chunkwise.core.delta.state import DELETED_TAG, TableState
 
 
-def removal(path: str, entry: Entry, now_ms: int) -> dict[str, Any]:
-    """The action that takes an object out of a table, after which one of its name is a new one.
+def removals(path: str, entry: Entry, now_ms: int, *, others: bool = False) -> list[dict[str, Any]]:
+    """Actions that take an object out of a table, after which one of its name is a new one.
 
     :param path: of it, decoded.
-    :param entry: of it.
+    :param entry: of it. What another writer added may stand in the log in that one's spelling.
     :param now_ms: time of the removal, in milliseconds since 1970.
+    :param others: only in spellings that are not ours, because ours gets a new object.
     """
-    return {
-        "path": encode(path),
-        "deletionTimestamp": now_ms,
-        "dataChange": True,
-        "extendedFileMetadata": False,
-        "size": entry.size,
-        "tags": {DELETED_TAG: "true"},
-    }
+    forms = spellings(path) if entry.is_foreign else [encode(path)]
+    return [
+        {
+            "path": form,
+            "deletionTimestamp": now_ms,
+            "dataChange": True,
+            "extendedFileMetadata": False,
+            "size": entry.size,
+            "tags": {DELETED_TAG: "true"},
+        }
+        for form in forms[others:]
+    ]
 
 
 def is_same(entry: Entry, found: Footer | Unusable) -> bool:
@@ -53,4 +58,4 @@ def lose(
     what = f"the object of version {entry.version}, which is gone"
     if not there or not may:
         return f"; the table still has {what}: readers will fail", []
-    return f"; {what}, was removed from the table", [removal(path, entry, now_ms)]
+    return f"; {what}, was removed from the table", removals(path, entry, now_ms)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chunkwise.core.delta.footer import Footer, Unusable
-from chunkwise.core.delta.gone import is_same, lose, removal
+from chunkwise.core.delta.gone import is_same, lose, removals
 from chunkwise.core.delta.model import Arrival, Batch, Policy, Verdict
 from chunkwise.core.delta.partitions import (
     BadPartition,
@@ -92,7 +92,7 @@ def needs_a_look(candidate: Candidate, state: TableState) -> bool:
         entry is None
         or entry.state == "deleted"
         or not entry.is_same(candidate.arrival.etag, candidate.arrival.size)
-        or not any(entry.etag)  # the writer did not say its ETag: sizes alone are not worth a request
+        or entry.is_foreign  # the writer did not say its ETag: sizes alone are not worth a request
     )
 
 
@@ -210,6 +210,8 @@ def _judge_one(
             "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
         )
     _add(decision, state, path, found, policy)
+    if kind == "replaced" and entry is not None and not state.is_append_only:
+        decision.removes += removals(path, entry, now_ms, others=True)
     return kind, "", ""
 
 
@@ -288,7 +290,7 @@ def _remove(
         raise _Out(
             "rejected", "append_only", "it was deleted, and the table is append-only (delta.appendOnly)"
         )
-    decision.removes.append(removal(candidate.path, entry, now_ms))
+    decision.removes += removals(candidate.path, entry, now_ms)
     return "removed", "", ""
 
 

@@ -46,6 +46,11 @@ class Entry:
     version: int
     state: State
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether another writer than Chunkwise added it."""
+        return self.etag == _UNKNOWN
+
     def is_same(self, etag: str | None, size: int | None) -> bool:
         """Whether an object is the one that was added."""
         if self.etag != _UNKNOWN and etag is not None:

@@ -115,6 +115,14 @@ def encode(path: str) -> str:
     return quote(path, safe=_SAFE)
 
 
+def spellings(path: str) -> list[str]:
+    """All forms in which a log may have a path: ours first, and that of Hadoop, if it is another one. It
+    leaves letters beyond ASCII and ``*`` as they are. Not every engine knows that both mean one file.
+    """
+    hadoop = "".join(one if one > "\x7f" or one == "*" else encode(one) for one in path)
+    return list(dict.fromkeys((encode(path), hadoop)))
+
+
 def decode(path: str) -> str:
     """The path of a log entry, as keys are; whatever writer encoded it."""
     return unquote(path)

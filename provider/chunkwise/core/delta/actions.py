@@ -52,6 +52,7 @@ def commit_body(
     if not state.exists:
         actions += [{"protocol": PROTOCOL}, {"metaData": _new_metadata(decision, partitions, now_ms)}]
     elif decision.changes:
+        actions[0]["commitInfo"]["newColumns"] = decision.changes
         kept = {name: value for name, value in state.metadata.items() if value is not None}
         actions.append({"metaData": {**kept, "schemaString": schema_string(decision.fields)}})
     if batch is not None:

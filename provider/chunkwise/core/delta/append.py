@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 from chunkwise.core.delta import log as table_log
@@ -52,6 +53,8 @@ class Settings:
     :param extra_args: more arguments as for ``put_object``, e.g. ``{"ServerSideEncryption": "aws:kms"}``;
         each goes to the calls that know it.
     :param info: more members of ``commitInfo``, e.g. which run this is; no secrets.
+    :param tried_since: of work that is tried again: since when an earlier try may have committed, with the
+        same ``info``, see :func:`chunkwise.core.delta.earlier.earlier_commits`.
     :param attempts: commits that are tried at most while others are faster.
     :param check: called before anything is read, and before each attempt; what it raises ends the append.
     """
@@ -62,6 +65,7 @@ class Settings:
     quarantine_uri: str | None = None
     extra_args: Mapping[str, Any] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    tried_since: datetime | None = None
     attempts: int = ATTEMPTS
     check: Callable[[], object] | None = None
 
@@ -207,14 +211,13 @@ def put_version(
     key = table.commit_key(version)
     try:
         return objects.put_new(client, table.bucket, key, body, extra_args=extra_args)
-    except ObjectExists:
-        return None
-    except UploadFailed:
-        # it may have landed, and only its answer was lost
+    except (ObjectExists, UploadFailed) as error:
+        # it may have landed, and only its answer was lost: by a proxy that asked again, nobody knows of it
         found = objects.get(client, table.bucket, key, max_bytes=GiB, extra_args=extra_args)
-        if found is None:
+        if found is None and isinstance(error, UploadFailed):
             raise
-        return found.etag if found.body == body else None
+        # no other commit has its txnId
+        return found.etag if found is not None and found.body == body else None
 
 
 def _recorded(client: Any, decision: Decision, settings: Settings) -> list[Verdict]:

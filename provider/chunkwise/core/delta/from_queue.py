@@ -12,7 +12,8 @@ from typing import Any, Final
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.drained import Notes
-from chunkwise.core.delta.model import Arrival, TableReceipt
+from chunkwise.core.delta.earlier import earlier_commits
+from chunkwise.core.delta.model import Arrival, Earlier, TableReceipt
 from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import RowEncoder, columns_of, partition_path, told
 from chunkwise.core.delta.state import TableState
@@ -66,7 +67,7 @@ class QueueReceipt:
     """What was received and what was committed. JSON-able, and never holds data.
 
     :param uri: of the table.
-    :param version: that was committed; ``None``: nothing was.
+    :param version: that was committed, by an earlier try if not by this one; ``None``: nothing was.
     :param path: of the new file in the table.
     :param stop_reason: ``"empty"``, or the limit that was reached.
     :param messages: received, each once.
@@ -78,6 +79,7 @@ class QueueReceipt:
     :param deleted: messages that SQS has deleted.
     :param undeleted: messages whose rows are safe, and that come again, which adds no rows.
     :param new_columns: of the table.
+    :param earlier: commits of earlier tries of the same work, of which nobody may have been told.
     """
 
     uri: str
@@ -93,6 +95,7 @@ class QueueReceipt:
     deleted: int
     undeleted: int
     new_columns: tuple[str, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -115,6 +118,7 @@ def drain_to_table(
     settings = settings or Settings()
     name = uuid.uuid4().hex
     extra_args = settings.extra_args
+    earlier = earlier_commits(s3, table, settings)
     notes = Notes(s3, table, name, extra_args)
     state = table_log.load(s3, table, extra_args=extra_args)
     known = notes.committed(state)
@@ -152,7 +156,7 @@ def drain_to_table(
             notes.forget()
         return QueueReceipt(
             uri=table.uri,
-            version=None if receipt is None else receipt.version,
+            version=receipt.version if receipt is not None else earlier[-1].version if earlier else None,
             path=None if receipt is None else path,
             stop_reason=str(drain.ended),
             messages=drain.messages,
@@ -164,6 +168,7 @@ def drain_to_table(
             deleted=drain.deleted,
             undeleted=undeleted,
             new_columns=() if receipt is None else receipt.new_columns,
+            earlier=earlier,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.aside import Aside
+from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.json_records import batches, document, form_of, lines_of, without_mark
 from chunkwise.core.delta.loads import Loaded, LoadReceipt, RowPolicy
 from chunkwise.core.delta.model import Arrival
@@ -56,6 +57,7 @@ def load_json_files(
     :raises ChunkwiseError: the table cannot be read or written; see :func:`~chunkwise.core.delta.append`.
     """
     policy, settings = policy or RowPolicy(), settings or Settings()
+    earlier = earlier_commits(client, table, settings)
     state = table_log.load(client, table, extra_args=settings.extra_args)
     known: dict[str, str] = {}
     files: dict[str, Loaded] = {}
@@ -90,7 +92,7 @@ def load_json_files(
         why = DeltaError(f"the rows of {one.uri} were not added: {verdict.detail or verdict.kind}")
         why.transient = not verdict.settled
         files[one.uri] = Loaded(uri=one.uri, kind="failed", error=why)
-    return LoadReceipt(table=receipt, files=tuple(files.values()))
+    return LoadReceipt(table=replace(receipt, earlier=earlier), files=tuple(files.values()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,6 +91,7 @@ class LoadReceipt:
             "committed": self.table.committed,
             "created": self.table.created,
             "new_columns": list(self.table.new_columns),
+            "earlier_versions": [one.version for one in self.table.earlier],
             "counts": dict(Counter(one.kind for one in self.files)),
             "rows": sum(one.rows for one in self.files),
             "bad_rows": sum(one.bad_rows for one in self.files),

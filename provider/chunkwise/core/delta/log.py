@@ -19,7 +19,7 @@ from chunkwise.core.units import MiB
 log = logging.getLogger(__name__)
 
 #: a commit of 100,000 files with statistics has some 50 MB
-_LARGEST_COMMIT: Final = 512 * MiB
+LARGEST_COMMIT: Final = 512 * MiB
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _NEWER_CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\.[0-9a-f-]{36}\.(?:json|parquet)")
@@ -27,6 +27,12 @@ _READERS: Final = 8
 #: log entries that are read one by one rather than from a checkpoint
 _SHORT: Final = 100
 _ROUNDS: Final = 5
+
+
+def version_of(name: str) -> int | None:
+    """The version of a log entry by its name; ``None``: it is none."""
+    match = _COMMIT.fullmatch(name)
+    return None if match is None else int(match[1])
 
 
 def load(client: Any, table: Table, *, extra_args: Mapping[str, Any] | None = None) -> TableState:
@@ -131,7 +137,7 @@ def _fold(
 
     def read(version: int) -> bytes:
         key = table.commit_key(version)
-        found = objects.get(client, table.bucket, key, max_bytes=_LARGEST_COMMIT, extra_args=extra_args)
+        found = objects.get(client, table.bucket, key, max_bytes=LARGEST_COMMIT, extra_args=extra_args)
         if found is None:
             raise LogDamaged(f"version {version} of {table.uri} vanished while the log was read")
         return found.body

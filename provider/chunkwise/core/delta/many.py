@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from chunkwise.core.delta.append import Settings, append, tables_of
+from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.model import KINDS, Arrival, Batch, Kind, TableReceipt, Verdict
 from chunkwise.core.delta.places import out_of_tables
 from chunkwise.core.delta.quarantine import put_on_record
@@ -98,7 +99,14 @@ def table_json(table: TableReceipt) -> dict[str, Any]:
         "bytes": table.bytes,
         "new_columns": list(table.new_columns),
         "attempts": table.attempts,
+        "earlier_versions": [one.version for one in table.earlier],
     }
+
+
+def news(table: TableReceipt) -> list[dict[str, Any]]:
+    """The commits to tell of: those of earlier tries, and this one's."""
+    new = [table_json(table)] if table.committed else []
+    return [one.to_json(table.uri) for one in table.earlier] + new
 
 
 def append_all(
@@ -125,7 +133,9 @@ def append_all(
     left: list[str] = []
     for table, own in tables_of(inside, table_uri).items():
         try:
-            receipts.append(append(client, table, own, settings=settings, batch=batch))
+            earlier = earlier_commits(client, table, settings or Settings())
+            receipt = append(client, table, own, settings=settings, batch=batch)
+            receipts.append(replace(receipt, earlier=earlier))
         except ChunkwiseError as error:
             log.error("%d objects were not added to %s: %s", len(own), table.uri, error)
             failures[table.uri] = error

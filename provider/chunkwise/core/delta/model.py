@@ -169,6 +169,43 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Earlier:
+    """A commit that an earlier try of the same work made, and of which nobody may have been told.
+
+    :param version: of it.
+    :param added: files.
+    :param removed: files.
+    :param rows: of those that were added.
+    :param bytes: likewise.
+    :param new_columns: that it added or widened.
+    """
+
+    version: int
+    added: int
+    removed: int
+    rows: int
+    bytes: int
+    new_columns: tuple[str, ...] = ()
+
+    def to_json(self, uri: str) -> dict[str, Any]:
+        """The same as of a commit of this try.
+
+        :param uri: of the table.
+        """
+        counts = {"added": self.added, "removed": self.removed}
+        return {
+            "uri": uri,
+            "version": self.version,
+            "committed": True,
+            "created": self.version == 0,
+            "counts": {kind: count for kind, count in counts.items() if count},
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "new_columns": list(self.new_columns),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TableReceipt:
     """What an append did to one table.
 
@@ -181,6 +218,7 @@ class TableReceipt:
     :param new_columns: that the commit added or widened.
     :param attempts: commits that were tried; all but the last one met another writer.
     :param verdicts: one for each arrival, in their order.
+    :param earlier: commits of earlier tries of the same work.
     """
 
     uri: str
@@ -192,6 +230,7 @@ class TableReceipt:
     new_columns: tuple[str, ...] = ()
     attempts: int = 0
     verdicts: tuple[Verdict, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from chunkwise.core.delta import Batch, Settings
-    from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, SchemaPolicy
+    from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, OnUnproven, SchemaPolicy
 
 
 class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's operators are not typed
@@ -26,7 +26,8 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
 
     **Delivery.** A file's rows are in the table once, however often and in whatever order its events come,
     also after a compaction or a vacuum, and although tasks are killed or retried: a file's path, ETag and
-    size are in the ledger that the log itself is. Any number of tasks may write one table at once. What a
+    size are in the ledger that the log itself is. Where that cannot know, nothing is guessed, see
+    ``on_unproven``. Any number of tasks may write one table at once. What a
     bad file has is a verdict, not an error; a file that S3 did not let be read fails the task after the
     others were added, and its retry adds what is missing.
 
@@ -39,6 +40,12 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
     event; an outlet alias gets an event for each table that has a new version, and none where nothing
     changed.
 
+    **"Table at version N"** is told at least once of each version that a task instance has committed. Airflow
+    drops the events of a try that fails or is killed: the try that succeeds, after a retry or a clear, finds
+    the commits of the earlier ones in the log, and an outlet alias gets an event for each of them, too. A
+    task that fails for good, as ``fail_on_rejected`` has it, has told nobody of what it has committed until
+    it is cleared and succeeds.
+
     :param objects: what arrived: ``"s3://bucket/key"``, or mappings with ``bucket`` and ``key``, and perhaps
         ``size``, ``etag``, ``event`` or ``deleted``, as asset events of arrivals have them. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table; default: the folder of each object, up to the first
@@ -47,10 +54,13 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         ``"add_columns"``: they become columns of the table, in the same commit. A conflict of types is never
         let in.
     :param on_overwrite: an object that the table has was overwritten: ``"replace"`` its entry, or
-        ``"refuse"`` it.
+        ``"refuse"`` it. Of a file that another writer made, the log says no ETag: it is known by its size.
     :param on_delete: an object that the table has was deleted, or overwritten by one that cannot be added: it
         is gone. ``"ignore"`` that, and readers of the table fail, or ``"remove"`` it from the table.
     :param on_nanoseconds: ``"refuse"`` or ``"accept"`` timestamps in nanoseconds, which Spark cannot read.
+    :param on_unproven: a file that the table does not have, and that is older than what its log and ledger
+        know, because the log was cleaned before there was a ledger: its rows may have been rewritten into
+        another file. ``"refuse"`` it, or ``"add"`` it if you know better.
     :param partition_types: types of the partition columns of a table that is made, by name, e.g.
         ``{"ds": "date"}``; default: string. (templated)
     :param app_id: of a source that numbers its batches; needs ``batch_number``. (templated)
@@ -93,6 +103,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         on_overwrite: OnOverwrite = "replace",
         on_delete: OnDelete = "ignore",
         on_nanoseconds: OnNanoseconds = "refuse",
+        on_unproven: OnUnproven = "refuse",
         partition_types: Mapping[str, str] | None = None,
         app_id: str | None = None,
         batch_number: int | str | None = None,
@@ -111,6 +122,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         self.on_overwrite = on_overwrite
         self.on_delete = on_delete
         self.on_nanoseconds = on_nanoseconds
+        self.on_unproven = on_unproven
         self.partition_types = partition_types
         self.app_id = app_id
         self.batch_number = batch_number
@@ -129,6 +141,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
         from chunkwise.core.delta import Arrival, append_all
+        from chunkwise.core.delta.many import news
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "concurrency", "max_reported")
@@ -142,8 +155,8 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 batch=self._batch(),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            new = [table for table in receipt["tables"] if table["committed"]]
-            publish_receipt(context, self.outlets, receipt, new)
+            told = [plain_json(one) for table in done.tables for one in news(table)]
+            publish_receipt(context, self.outlets, receipt, told)
             for verdict in receipt["not_added"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])
             done.check(fail_on_rejected=self.fail_on_rejected)
@@ -158,6 +171,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
             on_overwrite=self.on_overwrite,
             on_delete=self.on_delete,
             on_nanoseconds=self.on_nanoseconds,
+            on_unproven=self.on_unproven,
             partition_types=self.partition_types or {},
         )
         return settings_of(

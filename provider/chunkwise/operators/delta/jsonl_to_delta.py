@@ -43,7 +43,8 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
 
     **Return value.** The table's version, counts of files and rows, and the first ``max_reported`` files with
     bad rows or errors; never data. Outlet assets get the same as the extra of their event, an outlet alias an
-    event of the table if it has a new version.
+    event of the table if it has a new version, and one for each commit of an earlier try of the task, which
+    Airflow told nobody of.
 
     :param objects: what arrived: ``"s3://bucket/key"``, or mappings with ``bucket`` and ``key``. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
@@ -139,6 +140,8 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 ),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            publish_receipt(context, self.outlets, receipt, [receipt] if receipt["committed"] else [])
+            earlier = [one.to_json(done.table.uri) for one in done.table.earlier]
+            new = [receipt] if receipt["committed"] else []
+            publish_receipt(context, self.outlets, receipt, [*earlier, *new])
             done.check()
         return receipt

@@ -31,7 +31,7 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     * ``pending``: one of the last two, and written within ``grace_minutes``. Left alone.
     * ``reused``: another object of the name of a file that was rewritten or deleted; it needs a new name.
     * ``unproven``: an orphan from before the log and the ledger began; its rows may live on in another file.
-      Left alone; S3ParquetToDeltaOperator adds it by its name, if you know better.
+      Left alone; S3ParquetToDeltaOperator adds it with ``on_unproven="add"``, if you know better.
 
     A file that was compacted away is none of these, whether a vacuum has deleted it or not: it is counted as
     ``retired``. Nor is a file of a table below this one (``nested``) or beside it (``elsewhere``, as in
@@ -49,7 +49,7 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
 
     **Return value.** Counts, bounded examples, and what was repaired; all differences go to ``report_uri``.
     Outlet assets get the same as the extra of their event; an outlet alias gets an event for the table if it
-    has a new version.
+    has a new version, and one for each commit of an earlier try, which Airflow told nobody of.
 
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
     :param repair: kinds of differences to mend, of ``"orphan"``, ``"stale"`` and ``"missing"``. (templated)
@@ -123,21 +123,27 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
         from chunkwise.core.delta import Table, reconcile
+        from chunkwise.core.delta.earlier import earlier_commits
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "concurrency", "grace_minutes", "max_reported")
+            table, settings = Table.at(self.table_uri), self._settings(context)
+            earlier = earlier_commits(self.hook.conn, table, settings)
             found = reconcile(
                 self.hook.conn,
-                Table.at(self.table_uri),
+                table,
                 repair=self.repair,
-                settings=self._settings(context),
+                settings=settings,
                 suffix=self.suffix,
                 grace=timedelta(minutes=self.grace_minutes),
                 most=self.max_reported,
                 report_uri=self.report_uri,
             )
             report: dict[str, Any] = plain_json(found.to_json())
-            publish_receipt(context, self.outlets, report, [report] if report["repaired"]["commits"] else [])
+            told = [plain_json(one.to_json(table.uri)) for one in earlier]
+            if report["repaired"]["commits"]:
+                told.append(report)
+            publish_receipt(context, self.outlets, report, told)
             for verdict in report["repaired"]["not_repaired"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])
             found.check(fail_on_differences=self.fail_on_differences)

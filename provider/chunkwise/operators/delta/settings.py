@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,14 +36,29 @@ def settings_of(
     from chunkwise.core.delta import Settings
     from chunkwise.operators.delta.maintenance import maintenance_of
 
-    ti = context["ti"]
     return Settings(
         policy=policy,
         maintenance=maintenance_of(hook, checkpoint_every, extra_args),
         extra_args=extra_args,
-        info={
-            "airflow": {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)},
-            **(info or {}),
-        },
+        info={"airflow": _who(context), **(info or {})},
+        tried_since=_tried_since(context),
         **more,
     )
+
+
+def _who(context: Context) -> dict[str, Any]:
+    """The same for all tries of a task instance, and for no other one."""
+    ti = context["ti"]
+    who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}
+    index = getattr(ti, "map_index", None)
+    return who if index is None or index < 0 else {**who, "map_index": index}
+
+
+def _tried_since(context: Context) -> datetime | None:
+    """Since when earlier tries of the task may have committed; ``None``: this is the first one."""
+    if (getattr(context["ti"], "try_number", 1) or 1) <= 1:
+        return None
+    run = context.get("dag_run")
+    # of a run that was cleared, the start is that of the last time
+    known = [getattr(run, name, None) for name in ("run_after", "start_date")]
+    return min((one for one in known if one is not None), default=datetime.fromtimestamp(0, UTC))

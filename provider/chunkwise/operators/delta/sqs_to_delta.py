@@ -43,7 +43,8 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
 
     **Return value.** ``version``, ``rows``, ``messages``, ``replayed``, ``bad_messages``, ``deleted``,
     ``stop_reason`` and more; never data. Outlet assets get the same as the extra of their event, an outlet
-    alias an event of the table. With no new row the task's state is skipped.
+    alias an event of the table, and one for each commit of an earlier try of the task, which Airflow told
+    nobody of. With no new row, and no such commit, the task's state is skipped.
 
     :param sqs_queue: URL of the queue. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
@@ -178,5 +179,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
         if receipt["version"] is None:
             context["ti"].xcom_push(key="return_value", value=receipt)
             raise AirflowSkipException("the queue has no new rows: nothing was committed")
-        publish_receipt(context, self.outlets, receipt)
+        earlier = [one.to_json(done.uri) for one in done.earlier]
+        new = [receipt] if receipt["path"] is not None else []
+        publish_receipt(context, self.outlets, receipt, [*earlier, *new])
         return receipt

@@ -1,0 +1,155 @@
+"""Whoever waits for a version of a Delta table is told of it, although the try that committed it died."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import AssetAlias
+
+from chunkwise.operators.delta import (
+    ReconcileDeltaOperator,
+    S3JsonlToDeltaOperator,
+    S3ParquetToDeltaOperator,
+    SqsToDeltaOperator,
+)
+from tests.support.airflow import Ran
+from tests.support.delta import Lake, lake
+from tests.support.dispatch import Run, dag
+from tests.support.sqs import Queue, queue
+
+__all__ = ["lake", "queue"]
+
+
+class Dies:
+    """The first try dies after its commit, before Airflow hears of anything."""
+
+    def __init__(self, then: Callable[[], Any] = lambda: None) -> None:
+        self._then: Callable[[], Any] | None = then
+
+    def __call__(self, *_: Any) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+            raise RuntimeError("the worker is gone")
+
+
+def run(run_dag: Run, operator: Any, *, died: Dies | None = None, **options: Any) -> Ran:
+    with dag() as it:
+        operator(
+            task_id="task",
+            retries=1,
+            retry_delay=timedelta(),
+            outlets=[AssetAlias("tables")],
+            post_execute=Dies() if died is None else died,
+            **options,
+        )
+    ran = run_dag(it)
+    assert ran.tries == {"task": 2}
+    return ran
+
+
+def versions(ran: Ran, lake: Lake) -> list[tuple[int, int]]:
+    """Versions that were told, and their rows."""
+    return sorted((one["version"], one["rows"]) for one in ran.events.get(lake.uri, ()))
+
+
+def test_the_retry_tells_what_the_first_try_added(run_dag: Run, lake: Lake) -> None:
+    files = [lake.put(f"{number}.parquet", {"id": [number, 7]}) for number in range(2)]
+    ran = run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri for file in files])
+    receipt = ran.returned("task")
+    assert (receipt["counts"], receipt["tables"][0]["earlier_versions"]) == ({"duplicate": 2}, [0])
+    (event,) = ran.events[lake.uri]
+    assert event == {
+        "uri": lake.uri,
+        "version": 0,
+        "committed": True,
+        "created": True,
+        "counts": {"added": 2},
+        "rows": 4,
+        "bytes": sum(file.size or 0 for file in files),
+        "new_columns": [],
+    }
+
+
+def test_the_retry_tells_of_both_commits_if_it_makes_another_one(run_dag: Run, lake: Lake) -> None:
+    """Somebody else's commit in between is nobody's news of this task."""
+    lake.append(lake.put("old.parquet", {"id": [0]}))
+    first, late = lake.put("first.parquet", {"id": [1]}), lake.arrival("late.parquet")
+
+    def meanwhile() -> None:
+        lake.append(lake.put("other.parquet", {"id": [8]}))
+        lake.put("late.parquet", {"id": [2, 3], "note": ["x", "y"]})
+
+    ran = run(
+        run_dag,
+        S3ParquetToDeltaOperator,
+        objects=[first.uri, late.uri],
+        schema_policy="add_columns",
+        died=Dies(meanwhile),
+    )
+    assert versions(ran, lake) == [(1, 1), (3, 2)]
+
+
+def test_the_commit_is_told_although_its_files_were_compacted_meanwhile(run_dag: Run, lake: Lake) -> None:
+    lake.append(lake.put("old.parquet", {"id": [0]}))
+    file = lake.put("a.parquet", {"id": [1], "note": ["x"]})
+
+    def compact() -> None:
+        lake.open().optimize.compact()
+
+    ran = run(
+        run_dag,
+        S3ParquetToDeltaOperator,
+        objects=[file.uri],
+        schema_policy="add_columns",
+        died=Dies(compact),
+    )
+    assert ran.returned("task")["counts"] == {"replay": 1}
+    (event,) = ran.events[lake.uri]
+    assert (event["version"], event["new_columns"]) == (1, ["note string"])
+
+
+def test_a_removal_is_told_too(run_dag: Run, lake: Lake) -> None:
+    lake.append(lake.put("a.parquet", {"id": [1]}), lake.put("b.parquet", {"id": [2]}))
+    gone = lake.delete("a.parquet")
+    event = {"uri": gone.uri, "event": "ObjectRemoved:Delete"}
+    ran = run(run_dag, S3ParquetToDeltaOperator, objects=[event], on_delete="remove")
+    assert [one["counts"] for one in ran.events[lake.uri]] == [{"removed": 1}]
+
+
+def test_what_another_run_has_committed_is_not_told_again(run_dag: Run, lake: Lake) -> None:
+    lake.append(lake.put("old.parquet", {"id": [0]}))
+    file = lake.put("a.parquet", {"id": [1]})
+    assert versions(run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]), lake) == [(1, 1)]
+    assert run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]).events == {}
+
+
+@pytest.mark.parametrize("more", [{}, {"partition": {"ds": "2024-01-01"}}], ids=["whole", "partition"])
+def test_the_retry_tells_which_files_of_json_were_loaded(
+    run_dag: Run, lake: Lake, more: dict[str, Any]
+) -> None:
+    lake.s3.put("in/f.jsonl", b'{"id":1}\n{"id":2}\n')
+    objects = [{"bucket": lake.s3.bucket, "key": "in/f.jsonl"}]
+    ran = run(run_dag, S3JsonlToDeltaOperator, objects=objects, table_uri=lake.uri, **more)
+    assert ran.returned("task")["counts"] == {"replay": 1}
+    assert versions(ran, lake) == [(0, 2)]
+
+
+def test_the_retry_tells_which_messages_became_rows(run_dag: Run, lake: Lake, queue: Queue) -> None:
+    """They were deleted: the queue is empty, and nothing is committed any more."""
+    queue.send('{"id":1}', '{"id":2}')
+    given = {"sqs_queue": queue.url, "table_uri": lake.uri, "wait_time_seconds": 1}
+    ran = run(run_dag, SqsToDeltaOperator, **given)
+    assert ran.states == {"task": "success"}
+    assert (ran.returned("task")["version"], ran.returned("task")["rows"]) == (0, 0)
+    assert versions(ran, lake) == [(0, 2)]
+
+
+def test_the_retry_tells_what_was_mended(run_dag: Run, lake: Lake) -> None:
+    lake.append(lake.put("old.parquet", {"id": [0]}))
+    lake.put("orphan.parquet", {"id": [1]})
+    ran = run(run_dag, ReconcileDeltaOperator, table_uri=lake.uri, repair=["orphan"], grace_minutes=0)
+    assert [one["version"] for one in ran.events[lake.uri]] == [1]

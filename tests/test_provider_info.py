@@ -138,6 +138,19 @@ def test_the_provider_info_imports_neither_airflow_nor_anything_else_of_chunkwis
     ]
 
 
+def test_neither_an_adapter_nor_a_dag_imports_what_is_heavy() -> None:
+    """DAGs are parsed all day, and deltalake must not be used in a process that forks."""
+    script = (
+        "import importlib, runpy, sys\n"
+        f"for name in {list(modules(get_provider_info()))!r}: importlib.import_module(name)\n"
+        f"for path in {[str(path) for path in sorted((REPOSITORY / 'dags').glob('*.py'))]!r}:"
+        " runpy.run_path(path)\n"
+        "print(*({'deltalake', 'pandas', 'polars', 'pyarrow'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1:] in ([], [""])
+
+
 @pytest.mark.parametrize(
     "entry", REGISTRY["operators"] + REGISTRY["other"], ids=lambda entry: entry["module"]
 )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,15 +48,6 @@ def test_every_parameter_is_a_keyword_that_can_be_mapped_over() -> None:
     for number, name in enumerate(own):
         with dag(f"mapped_{number}"):
             ParquetCompactOperator.partial(task_id="t").expand(**{name: [1, 2]})
-
-
-def test_parsing_a_dag_imports_neither_deltalake_nor_pyarrow() -> None:
-    script = (
-        "import sys; from chunkwise.operators.compact import ParquetCompactOperator as O; "
-        "O(task_id='t', table_uri='s3://b/t'); print(*({'deltalake', 'pyarrow'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
 
 
 def test_files_of_a_prefix_become_one_and_that_is_told(run_dag: Run, s3: S3) -> None:

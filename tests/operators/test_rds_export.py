@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,16 +84,6 @@ def test_every_parameter_is_a_keyword_that_can_be_mapped_over(operator: Any) -> 
         rest = {} if name == FIRST[operator] else {FIRST[operator]: {}}
         with dag(f"mapped_{number}"):
             operator.partial(task_id="t", **rest).expand(**{name: [1, 2]})
-
-
-def test_parsing_a_dag_imports_neither_deltalake_nor_pyarrow() -> None:
-    """deltalake must not be used in a process that forks, and parsing happens all day."""
-    script = (
-        "import sys; from chunkwise.operators.rds_export import RdsExportToDeltaOperator as O; "
-        "O(task_id='t', table={}); print(*({'deltalake', 'pyarrow'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
 
 
 def test_an_export_is_copied_and_each_table_committed_with_an_event(

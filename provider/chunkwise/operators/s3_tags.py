@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.choices import check_bounds
-from chunkwise.core.delta.model import Arrival
 from chunkwise.core.errors import ChunkwiseError, ConfigError
 from chunkwise.core.storage.tags import check_tags, merge_tags
 from chunkwise.edge import permanent_fails_at_once

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta.ledger import Ledger
-from chunkwise.core.delta.model import Arrival
 from chunkwise.core.delta.partitions import BadPartition, values_for
 from chunkwise.core.delta.places import Table, decode, encode, is_hidden, table_of
 from chunkwise.core.errors import ConfigError

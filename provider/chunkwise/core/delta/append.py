@@ -21,16 +21,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.footer import read_footers
 from chunkwise.core.delta.judge import Candidate, Decision, has_batch, judge, needs_a_look
 from chunkwise.core.delta.maintain import Maintenance, maintain
-from chunkwise.core.delta.model import Arrival, Batch, Policy, TableReceipt, Verdict
+from chunkwise.core.delta.model import IN_TABLE, Batch, Policy, TableReceipt, Verdict
 from chunkwise.core.delta.places import Table, table_of
 from chunkwise.core.delta.quarantine import put_on_record
 from chunkwise.core.delta.state import TableState
-from chunkwise.core.errors import CommitContended, ObjectExists, UploadFailed
+from chunkwise.core.errors import CommitContended, ConfigError, ObjectExists, UploadFailed
 from chunkwise.core.storage import objects
 from chunkwise.core.units import GiB
 
@@ -68,6 +69,14 @@ class Settings:
     tried_since: datetime | None = None
     attempts: int = ATTEMPTS
     check: Callable[[], object] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "attempts"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} is {value!r}: it must be a whole number from 1 up").naming(name)
+        if self.quarantine_uri is not None:
+            Table.at(self.quarantine_uri, name="quarantine_uri")
 
 
 def tables_of(arrivals: Iterable[Arrival], table_uri: str | None = None) -> dict[Table, list[Arrival]]:
@@ -118,8 +127,8 @@ def append(
         if decision.is_empty:
             break
         attempt += 1
-        # a file that could not be read comes again: its batch is not done
-        done = batch if all(verdict.settled for verdict in decision.verdicts) else None
+        # a batch that lacks a file may come again: with what was missing, or under another policy
+        done = batch if all(verdict.kind in IN_TABLE for verdict in decision.verdicts) else None
         body = commit_body(state, decision, done, settings.info, now_ms)
         etag = put_version(client, table, state.version + 1, body, extra_args)
         if etag is not None:

@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.drained import Notes
 from chunkwise.core.delta.earlier import earlier_commits
-from chunkwise.core.delta.model import Arrival, Earlier, TableReceipt
+from chunkwise.core.delta.model import Earlier, TableReceipt
 from chunkwise.core.delta.places import Table
-from chunkwise.core.delta.rows import RowEncoder, columns_of, partition_path, told
+from chunkwise.core.delta.rows import RowEncoder, check_columns, columns_of, partition_path, told
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import ConfigError, DeleteFailed, DeltaError, QueueError, RecordError, RowInvalid
 from chunkwise.core.ingest.spec import Destination
@@ -57,6 +58,9 @@ class QueueSpec:
     compression: str = "zstd"
 
     def __post_init__(self) -> None:
+        check_columns(self.schema, self.partition)
+        if self.quarantine_uri is not None:
+            Table.at(self.quarantine_uri, name="quarantine_uri")
         if self.bad.action == "quarantine" and self.quarantine_uri is None:
             raise ConfigError("on_bad_message='quarantine' needs quarantine_uri").naming("quarantine_uri")
         self.bad.check_queue(self.queue_url)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.aside import Aside
 from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.json_records import batches, document, form_of, lines_of, without_mark
 from chunkwise.core.delta.loads import Loaded, LoadReceipt, RowPolicy
-from chunkwise.core.delta.model import Arrival
 from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import (
     SAMPLE_ROWS,

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta.footer import Footer, Unusable
 from chunkwise.core.delta.gone import is_same, lose, removals
-from chunkwise.core.delta.model import Arrival, Batch, Policy, Verdict
+from chunkwise.core.delta.model import Batch, Policy, Verdict
 from chunkwise.core.delta.partitions import (
     BadPartition,
     check_nulls,

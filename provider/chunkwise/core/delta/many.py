@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta.append import Settings, append, tables_of
 from chunkwise.core.delta.earlier import earlier_commits
-from chunkwise.core.delta.model import KINDS, Arrival, Batch, Kind, TableReceipt, Verdict
+from chunkwise.core.delta.model import KINDS, Batch, Kind, TableReceipt, Verdict
 from chunkwise.core.delta.places import out_of_tables
 from chunkwise.core.delta.quarantine import put_on_record
 from chunkwise.core.errors import ChunkwiseError, DeltaError, ReadFailed

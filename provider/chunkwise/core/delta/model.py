@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
-from chunkwise.core.choices import check_choices
-from chunkwise.core.errors import ConfigError
+from chunkwise.core.choices import check_choices, check_texts
 
 SchemaPolicy = Literal["fail", "add_columns"]
 OnOverwrite = Literal["replace", "refuse"]
@@ -28,68 +27,10 @@ Kind = Literal[
     "ignored",
     "unread",
 ]
-#: what S3 calls the end of an object
-_GONE: Final = ("ObjectRemoved:", "LifecycleExpiration:", "Object Deleted")
+#: after which nothing of an arrival is missing in the table
+IN_TABLE: Final[tuple[Kind, ...]] = ("added", "replaced", "removed", "duplicate", "replay", "ignored")
 #: in the order in which a receipt shows them
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arrival:
-    """An object that arrived, or is said to be gone. What it is now is looked up; what the event says of it
-    only saves a request for what the table has already.
-
-    :param bucket: its bucket.
-    :param key: its key, decoded.
-    :param size: bytes, if known.
-    :param etag: with or without quotes, if known.
-    :param deleted: whether the event says that it was deleted.
-    """
-
-    bucket: str
-    key: str
-    size: int | None = None
-    etag: str | None = None
-    deleted: bool = False
-
-    @property
-    def uri(self) -> str:
-        """``s3://bucket/key``."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    @classmethod
-    def of(cls, value: Any) -> Arrival:
-        """An object reference in any form that travels.
-
-        :param value: a URI, a mapping with ``uri`` or ``bucket`` and ``key`` and perhaps ``size``, ``etag``,
-            ``deleted`` or ``event`` (as S3 names it), or an object with such attributes.
-        :raises ConfigError: it names no object.
-        """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            value = {"uri": value}
-
-        def get(name: str) -> Any:
-            return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-
-        bucket, key, uri = get("bucket"), get("key"), get("uri")
-        if not bucket and isinstance(uri, str) and uri.startswith("s3://"):
-            bucket, _, key = uri.removeprefix("s3://").partition("/")
-        if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
-            raise ConfigError(
-                "an object must be named by 's3://bucket/key', or by bucket and key; "
-                f"this {type(value).__name__} is not"
-            ).naming("objects")
-        size, etag, event = get("size"), get("etag"), get("event")
-        gone = isinstance(event, str) and event.removeprefix("s3:").startswith(_GONE)
-        return cls(
-            bucket=bucket,
-            key=key,
-            size=size if isinstance(size, int) and not isinstance(size, bool) else None,
-            etag=etag if isinstance(etag, str) and etag else None,
-            deleted=gone or get("deleted") is True,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +87,7 @@ class Policy:
     partition_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_texts("partition_types", self.partition_types)
         check_choices(
             self,
             schema=SchemaPolicy,
@@ -161,7 +103,9 @@ class Batch:
     """Which batch this is, for a source that counts its batches.
 
     :param app_id: of the source; lives in the log for ever, so one per source, never one per file or run.
-    :param number: of the batch; a batch whose number is not above the last one is a replay as a whole.
+    :param number: of the batch; a batch whose number is not above the last one is a replay as a whole. It
+        counts from when all its files are in the table, or nothing is to be added of them: until then it may
+        come again, with the same objects.
     """
 
     app_id: str

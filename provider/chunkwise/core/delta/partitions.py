@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 from urllib.parse import unquote
 
-from chunkwise.core.delta.schema import Fields, is_name
+from chunkwise.core.column_names import is_name
+from chunkwise.core.delta.schema import Fields
 from chunkwise.core.errors import ConfigError
 
 #: what Hive and Spark write for NULL

@@ -19,10 +19,11 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.findings import KINDS, MENDED, Finding, Names, Reconciled, compare
-from chunkwise.core.delta.model import Arrival, Verdict
+from chunkwise.core.delta.model import Verdict
 from chunkwise.core.delta.places import LOG, Table, is_hidden
 from chunkwise.core.errors import ConfigError, TableNotFound
 from chunkwise.core.storage import S3Writer, objects

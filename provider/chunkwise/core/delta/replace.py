@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
+from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.append import Settings, look_at, pause, put_version, unique
 from chunkwise.core.delta.judge import Candidate, Decision, judge
 from chunkwise.core.delta.ledger import Entry
 from chunkwise.core.delta.maintain import maintain
-from chunkwise.core.delta.model import Arrival, TableReceipt, Verdict
+from chunkwise.core.delta.model import TableReceipt, Verdict
 from chunkwise.core.delta.partitions import BadPartition, values_for
 from chunkwise.core.delta.places import Table, decode
 from chunkwise.core.delta.state import TableState

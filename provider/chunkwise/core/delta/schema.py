@@ -15,11 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core.column_names import is_name
 from chunkwise.core.delta.parquet_types import Column
 from chunkwise.core.errors import LogDamaged
 
-#: what Delta's own writers refuse in names of columns, without column mapping
-_FORBIDDEN: Final = frozenset(" ,;{}()\n\t=")
 #: of the same physical type
 _SMALL: Final = ("byte", "short", "integer")
 _PRIMITIVES: Final = frozenset(
@@ -225,11 +224,6 @@ def _relaxed(kind: Any, path: str) -> Any:
 def _check_null(table: bool, file: bool, path: str) -> None:
     if file and not table:
         raise Misfit(f"{path!r} must not be null, and the file does not say that it is not")
-
-
-def is_name(name: str) -> bool:
-    """Whether Delta's own writers let a column have this name."""
-    return bool(name) and not _FORBIDDEN.intersection(name)
 
 
 def _check_name(name: str, path: str) -> None:

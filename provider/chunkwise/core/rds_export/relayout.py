@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from chunkwise.core.delta.schema import is_name
+from chunkwise.core.column_names import is_name
 from chunkwise.core.errors import ConfigError, ExportDamaged, ExportIncomplete
 from chunkwise.core.rds_export.layout import place_of
 from chunkwise.core.rds_export.model import ExportTable

@@ -20,7 +20,7 @@ from chunkwise.core.storage.objects import Listed
 from chunkwise.core.storage.polling import gates, listing_pages
 
 #: requests of one dispatch under way at once: a store that does not answer holds up no other dispatch
-OF_ONE: Final = 6
+OF_ONE: Final = 4
 
 T = TypeVar("T", bound=msgspec.Struct)
 

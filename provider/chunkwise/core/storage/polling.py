@@ -16,8 +16,10 @@ log = logging.getLogger(__name__)
 #: looks in a row that may fail for a reason that passes
 _FAILED_LOOKS: Final = 5
 #: requests under way at once, and listings, in one event loop
-_OF_ALL: Final = 12
-_LISTINGS: Final = 2
+_OF_ALL: Final = 8
+_LISTINGS: Final = 1
+#: a page that takes longer is waited for beside others
+_ROOM_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,15 +48,31 @@ def gates() -> Gates:
 
 
 async def listing_pages(client: Any, **arguments: Any) -> AsyncIterator[Mapping[str, Any]]:
-    """The pages of a listing, of which few are under way at once in an event loop.
+    """The pages of a listing, one after the other with those of other listings in an event loop.
+
+    Whoever waits long for a page makes room: a store that does not answer holds up no other for long.
 
     :param client: aiobotocore S3 client.
     :param arguments: of ListObjectsV2.
     """
     pages = aiter(client.get_paginator("list_objects_v2").paginate(**arguments))
+
+    async def following() -> Mapping[str, Any] | None:
+        page: Mapping[str, Any] | None = await anext(pages, None)
+        return page
+
     while True:
         async with gates().listings:
-            page = await anext(pages, None)
+            asked = asyncio.ensure_future(following())
+            try:
+                await asyncio.wait({asked}, timeout=_ROOM_SECONDS)
+            except BaseException:
+                asked.cancel()
+                raise
+        try:
+            page = await asked
+        finally:
+            asked.cancel()
         if page is None:
             return
         yield page

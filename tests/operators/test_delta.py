@@ -140,7 +140,7 @@ def test_a_numbered_batch_is_added_once(run_dag: Run, lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"schema_policy": "add"}, "schema is 'add': choose one of 'fail', 'add_columns'"),
+        ({"schema_policy": "add"}, "schema_policy is 'add': choose one of 'fail', 'add_columns'"),
         ({"app_id": "x"}, "app_id and batch_number need each other"),
         ({"app_id": "x", "batch_number": "one"}, "batch_number is 'one'"),
         ({"table_uri": "lake"}, "table_uri is 'lake'"),

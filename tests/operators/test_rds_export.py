@@ -184,7 +184,7 @@ def test_relayouts_that_no_retry_can_mend_fail_at_once(
     ("options", "text"),
     [
         ({"table": {}}, "table is not what it should be"),
-        ({"schema_policy": "add"}, "schema is 'add'"),
+        ({"schema_policy": "add"}, "schema_policy is 'add'"),
         ({"partition_types": {"ds": "float"}}, "partition_types has 'float' for 'ds'"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -70,6 +71,21 @@ def _words(found: msgspec.inspect.Type, path: str) -> tuple[Any, ...]:
 
 def _alternatives(found: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
     return found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
+
+
+def check_texts(name: str, value: Any) -> None:
+    """Refuse what is no mapping of texts to texts.
+
+    :param name: of the parameter.
+    :raises ConfigError: naming it.
+    """
+    if not isinstance(value, Mapping):
+        what = f"is of type {type(value).__name__}"
+        raise ConfigError(f"{name} must give a text for each name, and {what}").naming(name)
+    for key, one in value.items():
+        if not isinstance(key, str) or not isinstance(one, str):
+            what = f"gives {key!r} a value of type {type(one).__name__}"
+            raise ConfigError(f"{name} must give a text for each name, and {what}").naming(name)
 
 
 def flag(name: str, value: Any) -> bool:

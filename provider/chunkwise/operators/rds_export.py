@@ -255,18 +255,12 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         return receipt
 
     def _settings(self, context: Context, placed: Placed) -> Settings:
-        from chunkwise.core.delta import Policy
-        from chunkwise.operators.delta.settings import settings_of
+        from chunkwise.operators.delta.settings import policy_of, settings_of
 
-        policy = Policy(
-            schema=self.schema_policy,
-            on_nanoseconds=self.on_nanoseconds,
-            partition_types=self.partition_types or {},
-        )
         return settings_of(
             self.hook,
             context,
-            policy,
+            policy_of(self),
             checkpoint_every=self.checkpoint_every,
             extra_args=self.s3_extra_args,
             info={"rdsExport": placed.export},

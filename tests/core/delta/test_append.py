@@ -99,6 +99,20 @@ def test_a_batch_number_that_the_table_has_is_a_replay_and_costs_no_footer(lake:
     assert lake.open().transaction_version("queue") == 8
 
 
+def test_a_batch_of_which_a_file_is_missing_is_not_done(lake: Lake) -> None:
+    """It comes again: with the object that was not there, and under a policy that lets the other one in."""
+    batch = Batch(app_id="queue", number=7)
+    old, new = lake.put("a.parquet", {"id": [1]}), lake.put("b.parquet", {"id": [2], "note": ["x"]})
+    late = lake.arrival("late.parquet")
+    assert kinds(lake.append(lake.put("0.parquet", {"id": [0]}))) == ["added"]
+    assert kinds(lake.append(old, new, late, batch=batch)) == ["added", "schema_too_new", "rejected"]
+    lake.put("late.parquet", {"id": [3]})
+    again = lake.append(old, new, late, batch=batch, schema="add_columns")
+    assert kinds(again) == ["duplicate", "added", "added"]
+    assert [row["id"] for row in lake.rows("id")] == [0, 1, 2, 3]
+    assert kinds(lake.append(old, new, late, batch=batch)) == ["replay"] * 3
+
+
 def test_names_of_all_kinds_are_read_again(lake: Lake) -> None:
     names = ["a+b", "50%", "%20", "x#?", "a:b", "x'y&z", "(a),[b];c=d"]
     arrivals = [lake.put(f"k=a%2Fc+%/{name}.parquet", {"id": [at]}) for at, name in enumerate(names)]

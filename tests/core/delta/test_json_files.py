@@ -19,6 +19,7 @@ from chunkwise.core.errors import (
     DeltaError,
     InvalidSource,
     QuarantineLimitExceeded,
+    RowInvalid,
     StorageError,
     UnsupportedSource,
 )
@@ -341,6 +342,25 @@ def test_a_file_that_cannot_be_read_leaves_nothing(
     with pytest.raises(error):
         receipt.check()
     assert (lake.versions, data_files(lake), lake.s3.open_uploads()) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("in/f.jsonl", b'{"a":NaN}'),
+        ("in/f.jsonl", b'{"a":1} x'),
+        ("in/f.jsonl", gzip.compress(b'{"a":1}')),
+        ("in/f.jsonl", b"null"),
+        ("in/f.jsonl", b'{"a":"\\ud800"}'),
+        ("in/f.jsonl", "{'a':1}".encode("utf-16")),
+    ],
+    ids=["NaN", "garbage", "gzip", "null", "surrogate", "UTF-16"],
+)
+def test_a_first_file_that_is_no_json_is_not_said_to_need_a_schema(lake: Lake, key: str, body: bytes) -> None:
+    receipt = load(lake, put(lake, body, key))
+    with pytest.raises(RowInvalid, match=r"no row shows which columns there are: row 0 (is|has)"):
+        receipt.check()
+    assert (lake.versions, data_files(lake)) == ([], [])
 
 
 def test_empty_files_and_files_that_are_gone_are_told_apart(lake: Lake) -> None:

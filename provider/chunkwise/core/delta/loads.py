@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from chunkwise.core.delta.model import TableReceipt
+from chunkwise.core.delta.places import Table
+from chunkwise.core.delta.rows import check_columns
 from chunkwise.core.errors import ChunkwiseError, ConfigError
 
 Kind = Literal["added", "replay", "empty", "ignored", "failed"]
@@ -31,6 +33,9 @@ class RowPolicy:
     compression: str = "zstd"
 
     def __post_init__(self) -> None:
+        check_columns(self.schema, self.partition)
+        if self.quarantine_uri is not None:
+            Table.at(self.quarantine_uri, name="quarantine_uri")
         if self.max_bad_rows < 0:
             raise ConfigError(f"max_bad_rows is {self.max_bad_rows}: it must be 0 or more").naming(
                 "max_bad_rows"

@@ -30,13 +30,19 @@ class Table:
     root: str
 
     @classmethod
-    def at(cls, uri: str) -> Table:
-        """:raises ConfigError: this is no ``s3://bucket/prefix``."""
+    def at(cls, uri: str, *, name: str = "table_uri") -> Table:
+        """The place of a URI.
+
+        :param name: of the parameter that gives it.
+        :raises ConfigError: this is no ``s3://bucket/prefix``.
+        """
+        if not isinstance(uri, str):
+            raise ConfigError(f"{name} is {uri!r}: it must be s3://bucket/prefix").naming(name)
         bucket, _, root = uri.removeprefix("s3://").partition("/")
         root = root.rstrip("/")
         parts = root.split("/") if root else []
         if not uri.startswith("s3://") or not bucket or {"", ".", ".."}.intersection(parts):
-            raise ConfigError(f"table_uri is {uri!r}: it must be s3://bucket/prefix").naming("table_uri")
+            raise ConfigError(f"{name} is {uri!r}: it must be s3://bucket/prefix").naming(name)
         return cls(bucket=bucket, root=root)
 
     @property

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
+from chunkwise.core.choices import check_texts
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import ConfigError, RowInvalid, UnsupportedColumn
+from chunkwise.core.formats.json_check import refusal
 from chunkwise.core.formats.json_columns import Sample
 from chunkwise.core.formats.model import Column, Layout
 from chunkwise.core.formats.parquet.convert import ConvertingEncoder, target_of
@@ -52,6 +56,24 @@ class BadRow:
     why: str
 
 
+def check_columns(schema: Any, partition: Any) -> None:
+    """Refuse what gives columns no types or values.
+
+    :raises ConfigError: naming the parameter.
+    """
+    if schema is not None:
+        check_texts("schema", schema)
+    if partition is None:
+        return
+    if not isinstance(partition, Mapping):
+        what = f"is of type {type(partition).__name__}"
+        raise ConfigError(f"partition must give a value for each column, and {what}").naming("partition")
+    for name, value in partition.items():
+        if not isinstance(name, str) or not isinstance(value, None | str | int | float | date | Decimal):
+            what = f"gives {name!r} a value of type {type(value).__name__}"
+            raise ConfigError(f"partition must give a text for each column, and {what}").naming("partition")
+
+
 def columns_of(
     state: TableState,
     sample: Sequence[bytes],
@@ -74,6 +96,7 @@ def columns_of(
     :param known: the same of files before this one, which the table will have.
     :param partition: the partition that the rows belong to; its columns are none of the file's.
     :raises ConfigError: there is no column, or one of the partition's is given a type.
+    :raises RowInvalid: there is no column because no row is one.
     :raises UnsupportedColumn: the table has a type that rows of JSON cannot be.
     """
     given = dict(schema or {})
@@ -98,8 +121,21 @@ def columns_of(
     for name in partition or {}:
         found.pop(name, None)  # a row that has it is refused: it might say another value
     if not found:
+        _check_some(sample)
         raise ConfigError("the rows have no columns: give them, e.g. schema={'id': 'int64'}").naming("schema")
     return found
+
+
+def _check_some(sample: Sequence[bytes]) -> None:
+    """:raises RowInvalid: no row is one, so that no schema would help."""
+    for record in sample:
+        try:
+            _OBJECT.decode(record)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue
+        return
+    if sample:
+        raise RowInvalid(f"no row shows which columns there are: row 0 {refusal(sample[0])}")
 
 
 def _inferred(sample: Sequence[bytes]) -> tuple[Column, ...]:

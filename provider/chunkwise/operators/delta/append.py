@@ -64,8 +64,9 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
     :param partition_types: types of the partition columns of a table that is made, by name, e.g.
         ``{"ds": "date"}``; default: string. (templated)
     :param app_id: of a source that numbers its batches; needs ``batch_number``. (templated)
-    :param batch_number: a batch whose number is not above the last one of its source is not added again.
-        (templated)
+    :param batch_number: a batch whose number is not above the last one of its source is not added again. A
+        batch of which a file is not in the table is not done: it may come again, with the same objects, until
+        a later one is done. (templated)
     :param quarantine_uri: ``s3://bucket/prefix`` below which a note is written for each file that can never
         be added. (templated)
     :param fail_on_rejected: fail the task, after everything else was added, if there was such a file.
@@ -140,16 +141,15 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
-        from chunkwise.core.delta import Arrival, append_all
+        from chunkwise.core.arrival import arrivals_of
+        from chunkwise.core.delta import append_all
         from chunkwise.core.delta.many import news
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "concurrency", "max_reported")
-            one = isinstance(self.objects, str | Mapping)
-            arrivals = [Arrival.of(value) for value in ([self.objects] if one else self.objects)]
             done = append_all(
                 self.hook.conn,
-                arrivals,
+                arrivals_of(self.objects),
                 table_uri=self.table_uri,
                 settings=self._settings(context),
                 batch=self._batch(),
@@ -163,21 +163,12 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         return receipt
 
     def _settings(self, context: Context) -> Settings:
-        from chunkwise.core.delta import Policy
-        from chunkwise.operators.delta.settings import settings_of
+        from chunkwise.operators.delta.settings import policy_of, settings_of
 
-        policy = Policy(
-            schema=self.schema_policy,
-            on_overwrite=self.on_overwrite,
-            on_delete=self.on_delete,
-            on_nanoseconds=self.on_nanoseconds,
-            on_unproven=self.on_unproven,
-            partition_types=self.partition_types or {},
-        )
         return settings_of(
             self.hook,
             context,
-            policy,
+            policy_of(self),
             checkpoint_every=self.checkpoint_every,
             extra_args=self.s3_extra_args,
             concurrency=self.concurrency,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds
 from chunkwise.edge import permanent_fails_at_once, publish_receipt
-from chunkwise.operators.delta.settings import settings_of
+from chunkwise.operators.delta.settings import policy_of, settings_of
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -113,17 +113,17 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
-        from chunkwise.core.delta import Arrival, Policy, Table
+        from chunkwise.core.arrival import arrivals_of
+        from chunkwise.core.delta import Table
         from chunkwise.core.delta.json_files import load_json_files
         from chunkwise.core.delta.loads import RowPolicy
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "max_bad_rows", "max_reported")
-            one = isinstance(self.objects, str | Mapping)
             done = load_json_files(
                 self.hook.conn,
                 Table.at(self.table_uri),
-                [Arrival.of(value) for value in ([self.objects] if one else self.objects)],
+                arrivals_of(self.objects),
                 policy=RowPolicy(
                     schema=self.schema,
                     partition=self.partition,
@@ -134,7 +134,7 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 settings=settings_of(
                     self.hook,
                     context,
-                    Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
+                    policy_of(self),
                     checkpoint_every=self.checkpoint_every,
                     extra_args=self.s3_extra_args,
                 ),

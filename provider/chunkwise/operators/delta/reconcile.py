@@ -150,18 +150,12 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         return report
 
     def _settings(self, context: Context) -> Settings:
-        from chunkwise.core.delta import Policy
-        from chunkwise.operators.delta.settings import settings_of
+        from chunkwise.operators.delta.settings import policy_of, settings_of
 
-        policy = Policy(
-            schema=self.schema_policy,
-            on_overwrite=self.on_overwrite,
-            on_nanoseconds=self.on_nanoseconds,
-        )
         return settings_of(
             self.hook,
             context,
-            policy,
+            policy_of(self),
             checkpoint_every=self.checkpoint_every,
             extra_args=self.s3_extra_args,
             concurrency=self.concurrency,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from chunkwise.core.choices import check_choices
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -44,6 +46,27 @@ def settings_of(
         tried_since=_tried_since(context),
         **more,
     )
+
+
+def policy_of(task: Any) -> Policy:
+    """What a task lets become part of a table, by those of its parameters that say so.
+
+    :raises ConfigError: a parameter has none of its words.
+    """
+    # here, not above: DAGs are parsed often
+    from chunkwise.core.delta import Policy, model
+
+    words = {
+        "schema_policy": model.SchemaPolicy,
+        "on_overwrite": model.OnOverwrite,
+        "on_delete": model.OnDelete,
+        "on_nanoseconds": model.OnNanoseconds,
+        "on_unproven": model.OnUnproven,
+    }
+    own = {name: literal for name, literal in words.items() if hasattr(task, name)}
+    check_choices(task, **own)
+    chosen = {name.removesuffix("_policy"): getattr(task, name) for name in own}
+    return Policy(partition_types=getattr(task, "partition_types", None) or {}, **chosen)
 
 
 def _who(context: Context) -> dict[str, Any]:

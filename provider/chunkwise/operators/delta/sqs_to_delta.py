@@ -13,7 +13,7 @@ from chunkwise.core.errors import ConfigError
 from chunkwise.core.queue.aside import BadMessages, OnBad
 from chunkwise.core.queue.drain import Limits
 from chunkwise.edge import aws_client, permanent_fails_at_once, publish_receipt
-from chunkwise.operators.delta.settings import settings_of
+from chunkwise.operators.delta.settings import policy_of, settings_of
 from chunkwise.state import plain_json
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
-        from chunkwise.core.delta import Policy, Table
+        from chunkwise.core.delta import Table
         from chunkwise.core.delta.from_queue import QueueSpec, drain_to_table
 
         with permanent_fails_at_once():
@@ -170,7 +170,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
                 settings=settings_of(
                     self.hook,
                     context,
-                    Policy(schema=self.schema_policy, partition_types=self.partition_types or {}),
+                    policy_of(self),
                     checkpoint_every=self.checkpoint_every,
                     extra_args=self.s3_extra_args,
                 ),

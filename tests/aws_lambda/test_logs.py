@@ -112,6 +112,22 @@ def test_bound_fields_are_on_the_lines_of_every_thread_and_go_again():
         assert "dispatch" not in outside
 
 
+def test_fields_that_overlap_in_two_threads_leave_nothing_behind():
+    with function_log() as stream:
+        logs.set_up(logging.INFO)
+        first, second = logs.bound(dispatch="d", chunk=1), logs.bound(chunk=2)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        logging.getLogger("chunkwise.test").info("between")
+        second.__exit__(None, None, None)
+        logging.getLogger("chunkwise.test").info("after")
+        between, after = (json.loads(line) for line in stream.getvalue().splitlines())
+        assert between["chunk"] == 2
+        assert "dispatch" not in between
+        assert "chunk" not in after
+
+
 def test_a_foreign_exception_is_told_by_its_class_and_places_only():
     with function_log() as stream:
         logs.set_up(logging.INFO)

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks import base_aws
 from botocore.loaders import JSONFileLoader, Loader
 
+from chunkwise import _aws
 from chunkwise._aws import AwsBaseHook, async_client
 
 
@@ -26,6 +27,7 @@ def test_the_event_loop_reads_no_model(monkeypatch: pytest.MonkeyPatch, service:
         return data
 
     monkeypatch.setattr(base_aws, "_loader", Loader())
+    _aws._read_models.cache_clear()  # another loader has read none
     monkeypatch.setattr(JSONFileLoader, "load_file", noted)
 
     hook = AwsBaseHook(aws_conn_id=None, region_name="us-east-1", client_type=service)

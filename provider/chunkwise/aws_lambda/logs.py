@@ -32,19 +32,23 @@ METRICS: Final[Mapping[str, str]] = {
 }
 
 # An environment serves one invocation at a time, and core logs from threads of its own: no context variable.
-_bound: dict[str, Any] = {}
+_bound: list[dict[str, Any]] = []
 
 
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
     """Give every line these fields meanwhile; ``None`` is left out."""
-    before = dict(_bound)
-    _bound.update({name: value for name, value in fields.items() if value is not None})
+    own = {name: value for name, value in fields.items() if value is not None}
+    _bound.append(own)
     try:
         yield
     finally:
-        _bound.clear()
-        _bound.update(before)
+        # by identity: where threads overlap, each takes away its own
+        _bound[:] = [one for one in _bound if one is not own]
+
+
+def _fields() -> dict[str, Any]:
+    return {name: value for one in list(_bound) for name, value in one.items()}
 
 
 class Lines(logging.Formatter):
@@ -70,7 +74,7 @@ class Lines(logging.Formatter):
             "level": record.levelname,
             "message": record.getMessage(),
             "logger": record.name,
-            **_bound,
+            **_fields(),
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = type(record.exc_info[1]).__name__
@@ -118,7 +122,7 @@ def put_metrics(function: str, **values: float | None) -> None:
                 }
             ],
         },
-        **_bound,
+        **_fields(),
         "function": function,
         **known,
     }

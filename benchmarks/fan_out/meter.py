@@ -57,3 +57,12 @@ def give_way(service: Service) -> None:
         for thread in process.threads():
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread.id, 10)
+
+
+def keep_to(service: Service, cores: Iterable[int]) -> None:
+    """Let a service, and what it starts, run on these cores only."""
+    wanted = set(cores)
+    for process in service.processes():
+        for thread in process.threads():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, wanted)

@@ -6,20 +6,20 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fan_out.meter import cpu_seconds, give_way
+from benchmarks.fan_out.meter import cpu_seconds, give_way, keep_to
 from chunkwise.core.dispatch.limit import set_limit
 from chunkwise.core.dispatch.plan import plan_dispatch
 from chunkwise.core.dispatch.spec import Config, Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from dev.airflow import AirflowStack
-from dev.processes import REPOSITORY, silent
+from dev.processes import REPOSITORY, Service, silent
 from dev.services import BUCKET, EmbeddedServices
 
 HERE = Path(__file__).parent
@@ -74,11 +74,13 @@ class Stage:
 
     :param stack: Airflow.
     :param client: boto3 S3 client.
+    :param others: S3 and the functions.
     """
 
-    def __init__(self, stack: AirflowStack, client: Any) -> None:
+    def __init__(self, stack: AirflowStack, client: Any, others: Sequence[Service]) -> None:
         self.stack = stack
         self.client = client
+        self._others = others
         self._idle = 0.0
 
     @property
@@ -130,6 +132,18 @@ class Stage:
             if len(found) >= page["total_entries"]:
                 return found
 
+    def give_a_core(self, name: str) -> bool:
+        """Keep a core for one component, and all else from it: whether there are enough of them."""
+        first, *rest = sorted(os.sched_getaffinity(0))
+        if not rest:
+            return False
+        for component, service in self.stack.services.items():
+            keep_to(service, [first] if component == name else rest)
+        for service in self._others:
+            keep_to(service, rest)
+        os.sched_setaffinity(0, rest)
+        return True
+
     def done_records(self, key: str) -> int:
         """Chunks of a dispatch that have reported."""
         staging = Staging.beside(self.client, BUCKET, key)
@@ -160,8 +174,10 @@ def stage(jobs: Jobs, say: Callable[[str], None]) -> Iterator[Stage]:
             say("planning")
             document = _plans(services.localstack.client("s3"), jobs)
             (folder / "jobs.json").write_text(json.dumps(document))
-            for service in (services.localstack.service, services.lambda_service):
-                assert service is not None
+            assert services.localstack.service is not None
+            assert services.lambda_service is not None
+            others = (services.localstack.service, services.lambda_service)
+            for service in others:
                 give_way(service)
             settings = {
                 "AIRFLOW__CORE__PARALLELISM": str(PARALLELISM),
@@ -175,7 +191,7 @@ def stage(jobs: Jobs, say: Callable[[str], None]) -> Iterator[Stage]:
                 settings=settings,
                 progress=say,
             ) as stack:
-                yield Stage(stack, services.localstack.client("s3"))
+                yield Stage(stack, services.localstack.client("s3"), others)
 
 
 def _plans(client: Any, jobs: Jobs) -> dict[str, Any]:

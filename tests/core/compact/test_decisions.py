@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def test_an_output_stands_for_a_bounded_number_of_files() -> None:
     assert [[one.ref.key for one in found.files] for found in bins] == [["1", "2"]]
     assert [one.uri for one in skipped] == ["s3://b/0"]
     full = file("3", stands_for=many | {b"x" * 16})
-    census = judge([full, files[1]], [full])
+    census = judge([full, files[1]], [full], "s3://b/")
     assert [one.ref.key for one in census.wanted] == ["1"]
     assert [one.reason for one in census.skipped] == ["full"]
 
@@ -92,7 +93,7 @@ def test_whatever_outputs_there_are_every_file_stays_in_one(
             stands_for |= outputs[-1].stands_for | {identity(outputs[-1].ref)}
         outputs.append(file(f"output{number}", stands_for=frozenset(stands_for)))
     there = [*sources[:plain], *outputs]
-    census = judge(there, outputs)
+    census = judge(there, outputs, "s3://b/")
     left = [one for one in there if one not in census.done]
     covered = {digest for one in left for digest in (identity(one.ref), *one.stands_for)}
     needed = {identity(one.ref) for one in sources[:plain]}
@@ -107,6 +108,18 @@ def test_whatever_outputs_there_are_every_file_stays_in_one(
                 assert identity(one.ref) not in other.stands_for
                 assert not one.stands_for & other.stands_for
                 assert identity(other.ref) not in one.stands_for
+
+
+@pytest.mark.parametrize("mine", ["out/1", "a/1"])
+def test_what_a_target_has_is_judged_by_the_target_only(mine: str) -> None:
+    """Whatever the folders are called, and whatever is compacted where the sources lie."""
+    stands_for = frozenset({b"a" * 16, b"b" * 16})
+    here, there = file("in/1", stands_for=stands_for), file(mine, stands_for=stands_for)
+    census = judge([here], [here, there], there.ref.uri.removesuffix("1"))
+    assert census.done == [here]
+    assert (census.wanted, census.skipped) == ([], [])
+    less = file("in/1", stands_for=stands_for | {b"c" * 16})
+    assert there not in judge([less], [less, there], there.ref.uri.removesuffix("1")).done
 
 
 def test_a_name_is_that_of_its_sources_and_their_order() -> None:
@@ -125,14 +138,15 @@ def test_a_mark_says_what_it_was_told_and_a_damaged_one_nothing() -> None:
         entry: thrift.Struct = {1: (thrift.BINARY, b"chunkwise.compacted"), 2: (thrift.BINARY, value)}
         return {Fields.KEY_VALUES: (thrift.LIST, thrift.list_of(thrift.STRUCT, [entry]))}
 
-    found = mark_in(head(mark_of(5, 2, digests)))
+    found = mark_in(head(mark_of(5, 2, digests, "in/out")), "in/out")
     assert isinstance(found, Mark)
     assert (found.rows, found.files, found.digests) == (5, 2, digests)
     for value in (
         b"",
         b"{}",
-        b'{"rows":1,"files":1,"sources":"?"}',
-        b'{"rows":1,"files":1,"sources":"YQ=="}',
+        b'{"rows":1,"files":1,"sources":"?","key":"k"}',
+        b'{"rows":1,"files":1,"sources":"YQ==","key":"k"}',
+        mark_of(5, 2, digests, "in/copied"),
     ):
-        assert mark_in(head(value)) is None
-    assert mark_in({}) is None
+        assert mark_in(head(value), "k") is None
+    assert mark_in({}, "k") is None

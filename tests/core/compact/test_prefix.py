@@ -53,6 +53,34 @@ def test_a_repetition_finds_nothing_to_do(folder: Folder) -> None:
     assert folder.names() == before
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "zz.parquet"])
+def test_a_file_that_took_over_the_metadata_of_an_output_is_a_file_like_any_other(
+    folder: Folder, name: str
+) -> None:
+    """Readers give such metadata to whatever is written by their schema."""
+    for number in range(3):
+        folder.put(f"{number}.parquet", {"id": [number], "v": ["old"]}, store_schema=False)
+    folder.compact()
+    (output,) = folder.names()
+    read = pq.read_table(io.BytesIO(folder.s3.get(folder.prefix + output)))
+    assert b"chunkwise.compacted" in read.schema.metadata
+    folder.put(name, pa.table({"id": [7, 8, 9], "v": ["new"] * 3}).cast(read.schema))
+    folder.compact()
+    assert sorted(row["id"] for row in folder.rows()) == [0, 1, 2, 7, 8, 9]
+
+
+def test_what_is_compacted_beside_its_sources_takes_nothing_from_another_target(folder: Folder) -> None:
+    elsewhere: dict[str, Any] = {"sources": "keep", "output_uri": f"s3://{folder.s3.bucket}/out"}
+    for number in range(3):
+        folder.put(f"{number}.parquet", ids(5, number * 5))
+    folder.compact(**elsewhere)
+    folder.compact()
+    for number in range(3, 5):
+        folder.put(f"{number}.parquet", ids(5, number * 5))
+    folder.compact(**elsewhere)
+    assert sorted(row["id"] for row in folder.rows("out/")) == list(range(25))
+
+
 def test_files_that_stay_are_merged_elsewhere_and_once(folder: Folder) -> None:
     for number in range(3):
         folder.put(f"ds=1/{number}.parquet", ids(5, number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -26,7 +28,7 @@ from chunkwise.core.errors import (
     UnsupportedTable,
     UploadFailed,
 )
-from tests.support.delta import Lake, write_log
+from tests.support.delta import Lake, kinds, write_log
 from tests.support.faults import FOREVER, Faults
 from tests.support.rounds import few_or_many
 from tests.support.s3 import S3
@@ -417,6 +419,18 @@ def test_a_kill_at_any_request_changes_no_row(s3: S3, when: str, step: int) -> N
         assert not lake.append(*arrivals, *everything).committed, f"killed at request {nth}"
         assert sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist()) == expected
     assert nth > 10
+
+
+def test_new_rows_with_the_metadata_of_a_compacted_file_are_added(lake: Lake) -> None:
+    for number in range(2):
+        lake.append(lake.put(f"{number}.parquet", {"id": [number]}, store_schema=False))
+    compact(lake)
+    (path,) = [path for path in paths(lake) if "compacted-" in path]
+    schema = pq.read_schema(io.BytesIO(lake.s3.get(lake.table.key(path))))
+    assert b"chunkwise.rewritten" in schema.metadata
+    new = lake.put("new.parquet", pa.table({"id": [7, 8]}).cast(schema))
+    assert kinds(lake.append(new)) == ["added"]
+    assert [row["id"] for row in lake.rows("id")] == [0, 1, 7, 8]
 
 
 def test_an_upload_that_s3_refuses_leaves_nothing_behind(lake: Lake, faults: Faults) -> None:

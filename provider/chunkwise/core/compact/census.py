@@ -23,7 +23,7 @@ class Census:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def judge(small: Sequence[File], outputs: Sequence[File]) -> Census:
+def judge(small: Sequence[File], outputs: Sequence[File], target: str) -> Census:
     """Decide on the small files of a folder by its outputs.
 
     A file is done with if an output stands for it: it is one of those that the output was made of, or of
@@ -33,11 +33,12 @@ def judge(small: Sequence[File], outputs: Sequence[File]) -> Census:
 
     :param small: below the size, outputs among them, in the order of their keys.
     :param outputs: all of them, whatever their size.
+    :param target: URI of the folder that outputs go to.
     """
     census = Census()
     stood_for = frozenset[bytes]().union(*(output.stands_for for output in outputs))
     covered = {output.ref.uri for output in outputs if identity(output.ref) in stood_for}
-    late, overlapping = _late([output for output in outputs if output.ref.uri not in covered])
+    late, overlapping = _late([output for output in outputs if output.ref.uri not in covered], target)
     for output in outputs:
         if output.ref.uri in covered | late:
             census.done.append(output)
@@ -70,10 +71,15 @@ def _overlap(output: File, other: str) -> Skipped:
     )
 
 
-def _late(outputs: Sequence[File]) -> tuple[set[str], dict[str, str]]:
+def _folder(file: File) -> str:
+    return file.ref.uri.rpartition("/")[0] + "/"
+
+
+def _late(outputs: Sequence[File], target: str) -> tuple[set[str], dict[str, str]]:
     """URIs of outputs that another one has wholly, and of those that it has in part, each with the other.
 
     :param outputs: none of which is a source of another one.
+    :param target: folder that outputs go to.
     """
     having: dict[bytes, list[File]] = {}
     for output in outputs:
@@ -86,8 +92,11 @@ def _late(outputs: Sequence[File]) -> tuple[set[str], dict[str, str]]:
         for uri, other in others.items():
             if other is output:
                 continue
+            beside = _folder(output) == _folder(other)
+            if not beside and _folder(output) == target:
+                continue  # what readers of the target have is judged by what they have
             if output.stands_for < other.stands_for or (
-                output.stands_for == other.stands_for and output.ref.uri > uri
+                output.stands_for == other.stands_for and (output.ref.uri > uri or not beside)
             ):
                 late.add(output.ref.uri)
             elif not output.stands_for >= other.stands_for:

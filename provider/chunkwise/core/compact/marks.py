@@ -2,7 +2,8 @@
 
 Its name is a digest of its sources, so that whoever merges the same ones finds it. Its footer has 16 bytes of
 each file whose rows it has, those of its sources' own footers included: files that lie there still, or again,
-are known by them, whatever became of the output in between.
+are known by them, whatever became of the output in between. It also says under which key it was written, for
+readers copy such metadata into files that have other rows.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     :param rows: in it.
     :param files: that it was made of.
     :param sources: digests of the files that it stands for, in base64.
+    :param key: that it was written under.
     """
 
     rows: int
     files: int
     sources: str
+    key: str
 
     @property
     def digests(self) -> frozenset[bytes]:
@@ -65,16 +68,18 @@ def is_named(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def mark_of(rows: int, files: int, digests: Iterable[bytes]) -> bytes:
-    """The value for the footer."""
+def mark_of(rows: int, files: int, digests: Iterable[bytes], key: str) -> bytes:
+    """The value for the footer of what is written under a key."""
     data = base64.b64encode(b"".join(sorted(digests))).decode("ascii")
-    return msgspec.json.encode(Mark(rows=rows, files=files, sources=data))
+    return msgspec.json.encode(Mark(rows=rows, files=files, sources=data, key=key))
 
 
-def mark_in(head: Struct) -> Mark | None:
-    """What a footer says of the files that it stands for; ``None``: it says nothing, or nothing readable.
+def mark_in(head: Struct, key: str) -> Mark | None:
+    """What a footer says of the files that it stands for; ``None``: it says nothing, or nothing readable, or
+    says it of an object of another key, from which somebody has copied it.
 
     :param head: of the footer.
+    :param key: of the object.
     """
     for entry in thrift.structs(head, File.KEY_VALUES):
         if get(entry, 1) != COMPACTED:
@@ -85,5 +90,5 @@ def mark_in(head: Struct) -> Mark | None:
                 return None
         except (msgspec.MsgspecError, binascii.Error, ValueError):
             return None
-        return found
+        return found if found.key == key else None
     return None

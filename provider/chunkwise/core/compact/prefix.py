@@ -66,6 +66,8 @@ def compact_prefix(
     options = options or Options()
     where.check()
     refuse_table_above(client, where.source, options.extra_args)
+    if where.target != where.source:
+        refuse_table_above(client, where.target, options.extra_args, name="output_uri")
     deletes = where.sources == "delete" and not preview
     found = Compacted(uri=where.source.uri, preview=preview, deletes=deletes)
     for folder in folders_with_work(client, where, options, found):
@@ -124,7 +126,7 @@ class _Folder:
         small, outputs = self._look()
         if outputs is None:
             return found
-        census = judge(small, outputs)
+        census = judge(small, outputs, self._target)
         self._found.skipped += census.skipped
         done = [file for file in census.done if self._deletes or self._is_ours(file)]
         self._found.skipped += [
@@ -142,8 +144,11 @@ class _Folder:
 
     def _is_ours(self, file: File) -> bool:
         """Whether it is an output of this folder, rather than one of the files that stay."""
-        place = f"s3://{self._where.target.bucket}/{self.target_front}"
-        return not self._in_place and file.is_output and file.ref.uri.rpartition("/")[0] + "/" == place
+        return not self._in_place and file.is_output and file.ref.uri.rpartition("/")[0] + "/" == self._target
+
+    @property
+    def _target(self) -> str:
+        return f"s3://{self._where.target.bucket}/{self.target_front}"
 
     # --- what is there --------------------------------------------------------------------------------------
 
@@ -196,12 +201,10 @@ class _Folder:
             self._leave(one, "unsupported", choice.why)
             return
         digests = frozenset[bytes]().union(*(file.stands_for for file in one.files))
-        mark = mark_of(one.rows, len(one.files), digests | {identity(file.ref) for file in one.files})
-        place = Place(
-            bucket=self._where.target.bucket,
-            key=self.target_front + one.name,
-            values={COMPACTED: mark},
-        )
+        key = self.target_front + one.name
+        digests |= {identity(file.ref) for file in one.files}
+        mark = mark_of(one.rows, len(one.files), digests, key)
+        place = Place(bucket=self._where.target.bucket, key=key, values={COMPACTED: mark})
         if preview:
             self._found.outputs.append(planned(one, choice, place))
             return

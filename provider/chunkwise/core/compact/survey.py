@@ -123,7 +123,7 @@ def described(footer: Footer, ref: ObjectRef, schemas: Schemas) -> File:
         fixed = fixed or "its page indexes lie between its row groups"
     if end > footer.start:
         fixed = fixed or "its bloom filters lie behind its footer"
-    mark = mark_in(footer.head)
+    mark = mark_in(footer.head, ref.key)
     return File(
         ref=ref,
         schema=schemas.of(footer.head, name),

@@ -22,7 +22,7 @@ from chunkwise.core.compact.packing import Bin, choose
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.append import Settings, pause, put_version
-from chunkwise.core.delta.footer import REWRITTEN, Footer, read_footers
+from chunkwise.core.delta.footer import REWRITTEN, Footer, read_footers, rewritten
 from chunkwise.core.delta.judge import Decision
 from chunkwise.core.delta.maintain import maintain
 from chunkwise.core.delta.places import Table, encode
@@ -187,10 +187,11 @@ class _Run:
 
     def _place(self, values: Mapping[str, str | None]) -> Place:
         """A name that nobody else takes: what no commit names is nobody's, and can be deleted."""
+        path = f"{partition_path(values)}compacted-{uuid.uuid4().hex}.parquet"
         return Place(
             bucket=self._table.bucket,
-            key=self._table.key(f"{partition_path(values)}compacted-{uuid.uuid4().hex}.parquet"),
-            values={REWRITTEN: str(self._live.metadata.get("id")).encode()},
+            key=self._table.key(path),
+            values={REWRITTEN: rewritten(str(self._live.metadata.get("id")), path).encode()},
         )
 
     def _leave(self, one: Bin, reason: str, detail: str) -> None:

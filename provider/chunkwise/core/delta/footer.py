@@ -51,7 +51,8 @@ class Footer:
     :param rows: in it.
     :param columns: of it.
     :param bounds: statistics by column.
-    :param rewritten: id of the table of which a compaction wrote it; its rows are of files that it had.
+    :param rewritten: of which table a compaction wrote it under which path, see :func:`rewritten`: its rows
+        are of files that the table had. A file of another path has copied it.
     """
 
     size: int
@@ -262,6 +263,15 @@ def described(footer: ParquetFooter, uri: str) -> tuple[int, tuple[Column, ...],
     if rows != get(head, File.NUM_ROWS):
         raise _damaged("its row groups have another number of rows than it says")
     return rows, columns, collector.bounds(), extent
+
+
+def rewritten(table_id: str, path: str) -> str:
+    """What the footer of a file says that a compaction writes.
+
+    :param table_id: of the table.
+    :param path: of the file, from the table's root on: readers copy such metadata into files with other rows.
+    """
+    return f"{table_id}/{path}"
 
 
 def _table_of(head: Struct) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chunkwise.core.arrival import Arrival
-from chunkwise.core.delta.footer import Footer, Unusable
+from chunkwise.core.delta.footer import Footer, Unusable, rewritten
 from chunkwise.core.delta.gone import is_same, lose, removals
 from chunkwise.core.delta.model import Batch, Policy, Verdict
 from chunkwise.core.delta.partitions import (
@@ -206,7 +206,7 @@ def _judge_one(
             "it is older than what the log and the ledger know: its rows may live on in another file. Add it "
             "by on_unproven='add' if you know better",
         )
-    if found.rewritten is not None and found.rewritten == state.metadata.get("id") and kind == "added":
+    if kind == "added" and found.rewritten == rewritten(str(state.metadata.get("id")), path):
         raise _Out(
             "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
         )

@@ -37,12 +37,17 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     **A Delta table** (``table_uri``) gets one commit that puts new files in the place of the small ones and
     changes no row. The old files stay until a vacuum, for readers of earlier versions. Appends at the same
     time cost an attempt; a file that somebody else removed or rewrote meanwhile is left out. What arrived
-    before and arrives again adds nothing, nor does an event of a new file.
+    before and arrives again adds nothing, nor does an event of a new file. deltalake (1.6) must not overwrite
+    or optimize the table at the same time: it ignores removes that change no data, and doubles or keeps rows,
+    with its own compaction in our place as well.
 
     **Delivery.** Every row is there at least once at every moment, whatever is killed, retried or runs twice,
     and once at the end of a run. An output of a prefix is named by a digest of its sources and says in its
     footer which files it stands for: a repetition finds it, deletes what is left of them, and merges nothing
-    twice, even if a producer writes a merged file again. A folder is worked on by one task at a time.
+    twice, even if a producer writes a merged file again (which stays beside the output until its folder has
+    files to merge). A folder is worked on by one task at a time. With ``sources="keep"`` the outputs are the
+    only memory of what was merged: whoever moves or deletes them has everything merged again, and a source
+    that is overwritten is a new file, whose rows come on top.
 
     **Cost.** One LIST request per 1,000 objects, one GET for each small footer, and for each file that is
     written anew one more; for each output two to four. A killed task may leave an open upload, which the next

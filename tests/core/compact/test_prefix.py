@@ -69,6 +69,22 @@ def test_a_file_that_took_over_the_metadata_of_an_output_is_a_file_like_any_othe
     assert sorted(row["id"] for row in folder.rows()) == [0, 1, 2, 7, 8, 9]
 
 
+@pytest.mark.parametrize(
+    "options", [{"min_age": timedelta(days=1)}, {"pattern": "**/other*.parquet"}], ids=["age", "pattern"]
+)
+def test_what_is_left_of_merged_files_goes_whatever_is_looked_for(
+    folder: Folder, options: dict[str, Any]
+) -> None:
+    for number in range(3):
+        folder.put(f"{number}.parquet", ids(5, number * 5))
+    folder.compact()
+    folder.put("1.parquet", ids(5, 5))  # by a producer who repeats himself
+    for number in range(2):
+        folder.put(f"other{number}.parquet", ids(1, 15 + number))
+    folder.compact(**options)
+    assert sorted(row["id"] for row in folder.rows()) == list(range(17))
+
+
 def test_what_is_compacted_beside_its_sources_takes_nothing_from_another_target(folder: Folder) -> None:
     elsewhere: dict[str, Any] = {"sources": "keep", "output_uri": f"s3://{folder.s3.bucket}/out"}
     for number in range(3):

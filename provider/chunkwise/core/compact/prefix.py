@@ -18,9 +18,9 @@ from typing import Any, Final
 from chunkwise.core.compact.census import judge
 from chunkwise.core.compact.holding import Held
 from chunkwise.core.compact.marks import COMPACTED, identity, is_named, mark_of
-from chunkwise.core.compact.model import Compacted, File, Options, Skipped
+from chunkwise.core.compact.model import Compacted, File, Options, Skipped, Unusable
 from chunkwise.core.compact.outputs import Place, make, planned
-from chunkwise.core.compact.packing import Bin, choose, pack
+from chunkwise.core.compact.packing import Bin, choose, pack, without
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import survey
 from chunkwise.core.compact.tables import refuse_table_above
@@ -32,6 +32,7 @@ from chunkwise.core.errors import (
     ObjectChanged,
     ReadFailed,
     SourceChanged,
+    UnsupportedSource,
 )
 from chunkwise.core.storage import Listed, ObjectRef, objects
 
@@ -113,6 +114,7 @@ class _Folder:
         self.target_front = front_of(where.target) + folder
         self._in_place = (where.source.bucket, self._front) == (where.target.bucket, self.target_front)
         self._schemas = Schemas()
+        self._others: list[ObjectRef] = []
         self._deletes = where.sources == "delete"
 
     def run(self, *, preview: bool = False, check: Any = None) -> Compacted:
@@ -134,8 +136,13 @@ class _Folder:
             for file in census.done
             if file not in done
         ]
+        # also those that are not looked for this time: by their names, their sizes or their age
+        stood_for = frozenset[bytes]().union(*(output.stands_for for output in outputs))
+        left = [ref for ref in self._others if identity(ref) in stood_for]
+        if not self._deletes:
+            left = []
         if not preview:
-            self._delete(done)
+            self._delete([file.ref for file in done] + left)
         bins, skipped = pack(census.wanted, self._options)
         self._found.skipped += skipped
         for one in bins:
@@ -159,6 +166,7 @@ class _Folder:
         before = datetime.now(UTC) - options.min_age
         refs: dict[str, ObjectRef] = {}
         small: set[str] = set()
+        self._others = []
         for one in self._listed(where.source.bucket, self._front):
             name = one.key[len(self._front) :]
             ref = ObjectRef(bucket=where.source.bucket, key=one.key, etag=one.etag, size=one.size)
@@ -167,6 +175,8 @@ class _Folder:
                 refs[ref.uri] = ref
             elif is_named(name):
                 refs[ref.uri] = ref
+            else:
+                self._others.append(ref)
         if not self._in_place:
             for one in self._listed(where.target.bucket, self.target_front):
                 if is_named(one.key[len(self.target_front) :]):
@@ -213,39 +223,45 @@ class _Folder:
         except SourceChanged as error:
             self._leave(one, "changed", str(error))
             return
+        except Unusable as error:
+            self._leave(Bin(files=(error.file,)), "damaged", str(error))
+            bins, skipped = without(one, error.file, self._options)
+            self._found.skipped += skipped
+            for rest in bins:
+                self._merge(rest, preview=preview)
+            return
         except FormatError as error:
-            self._leave(one, "damaged", str(error))
+            self._leave(one, "unsupported" if isinstance(error, UnsupportedSource) else "damaged", str(error))
             return
         self._options.ask()
         self._found.outputs.append(output)
         if self._deletes:
-            self._delete(one.files)
+            self._delete([file.ref for file in one.files])
 
     def _leave(self, one: Bin, reason: str, detail: str) -> None:
         log.warning("%d files from %s on were not merged: %s", len(one.files), one.uris[0], detail)
         self._found.skipped += [Skipped(uri=uri, reason=reason, detail=detail) for uri in one.uris]
 
-    def _delete(self, files: Sequence[File]) -> None:
+    def _delete(self, refs: Sequence[ObjectRef]) -> None:
         """Delete files whose rows an output has, each only if it still is the one that was merged.
 
         :raises DeleteFailed: S3 refuses, or failed at every attempt, after all were tried.
         """
-        if not files:
+        if not refs:
             return
         self._options.ask()
-        workers = max(1, min(_DELETERS, self._client.meta.config.max_pool_connections, len(files)))
+        workers = max(1, min(_DELETERS, self._client.meta.config.max_pool_connections, len(refs)))
         with ThreadPoolExecutor(workers, thread_name_prefix="chunkwise-delete") as pool:
-            ends = list(pool.map(self._delete_one, files))
+            ends = list(pool.map(self._delete_one, refs))
         failures = [end for end in ends if end is not None and not isinstance(end, ObjectChanged)]
         self._found.deleted += ends.count(None)
-        for file, end in zip(files, ends):
+        for ref, end in zip(refs, ends):
             if isinstance(end, ObjectChanged):
-                self._found.skipped.append(Skipped(uri=file.ref.uri, reason="changed", detail=str(end)))
+                self._found.skipped.append(Skipped(uri=ref.uri, reason="changed", detail=str(end)))
         for error in sorted(failures, key=lambda error: not error.transient):
             raise error
 
-    def _delete_one(self, file: File) -> ChunkwiseError | None:
-        ref = file.ref
+    def _delete_one(self, ref: ObjectRef) -> ChunkwiseError | None:
         arguments = self._options.extra_args
         try:
             objects.delete(self._client, ref.bucket, ref.key, if_match=ref.etag, extra_args=arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from chunkwise.core.compact.packing import Bin, pack
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import look
 from chunkwise.core.delta.places import Table
-from chunkwise.core.errors import ReadFailed, SourceChanged
+from chunkwise.core.errors import ConfigError, ReadFailed, SourceChanged
 from chunkwise.core.storage import ObjectRef, pin
+
+log = logging.getLogger(__name__)
 
 
 class Choosing:
@@ -55,6 +58,12 @@ class Choosing:
     ) -> Iterator[tuple[dict[str, str | None], list[Active]]]:
         """The small files of each partition, in the order of their paths."""
         live = self._live
+        other = [name for name, value in partition.items() if not isinstance(value, str | None)]
+        if other:
+            raise ConfigError(
+                f"partition has values for {', '.join(map(repr, other))} that are no text: give them as in "
+                'paths, like {"ds": "1"}'
+            ).naming("partition")
         wanted = live.wanted(partition)
         before = datetime.now(UTC) - self._options.min_age
         by_values: dict[tuple[tuple[str, str | None], ...], list[Active]] = {}
@@ -71,6 +80,8 @@ class Choosing:
                 continue
             names = dict.fromkeys(live.partitions)
             by_values.setdefault(tuple(live.canonical(active.values, names).items()), []).append(active)
+        if wanted and not self._found.files_before:
+            log.warning("%s has no file in the partition that is wanted", live.place)
         for actives in by_values.values():
             if len(actives) >= self._options.min_files:
                 # as the log has them, in whatever form

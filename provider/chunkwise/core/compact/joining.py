@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from chunkwise.core.compact.ahead import in_order
 from chunkwise.core.compact.heads import Agreed, with_values
-from chunkwise.core.compact.model import File, Options
-from chunkwise.core.errors import InvalidSource
+from chunkwise.core.compact.model import File, Options, Unusable
+from chunkwise.core.errors import FormatError
 from chunkwise.core.formats.parquet.assembly import Gathering
 from chunkwise.core.formats.parquet.metadata import MAGIC, TRAILER, parse_footer
 from chunkwise.core.segments import Literal, Range, Segment
@@ -28,6 +28,7 @@ def joined(
 
     :param files: of one writer and one schema, whose row groups can be moved.
     :param more: key/value metadata of the output beside what the files agree on.
+    :raises Unusable: a file is damaged.
     :raises SourceChanged: a file is no longer the one that was looked at.
     :raises ReadFailed: S3 refuses, or failed at every attempt.
     """
@@ -51,10 +52,14 @@ def joined(
     for file, delta, data in zip(files, deltas, in_order(work, threads=_THREADS, most_bytes=_AHEAD)):
         length = int.from_bytes(data[-TRAILER:-4], "little")
         start = len(data) - TRAILER - length
-        footer = parse_footer(data[start:-TRAILER], file.data_end + start, file.ref.uri)
-        agreed.add(footer.head)
-        if gathering.add(footer.groups, data, file.data_end, delta) != file.rows:
-            raise InvalidSource(f"{file.ref.uri} has another number of rows than its footer had before")
+        try:
+            footer = parse_footer(data[start:-TRAILER], file.data_end + start, file.ref.uri)
+            agreed.add(footer.head)
+            rows = gathering.add(footer.groups, data, file.data_end, delta)
+        except FormatError as error:
+            raise Unusable(str(error), file=file) from error
+        if rows != file.rows:
+            raise Unusable(f"{file.ref.uri} has another number of rows than its footer had before", file=file)
     head = with_values(files[0].schema.head, agreed.values(more))
     segments.append(Literal(gathering.end(head)))
     return segments

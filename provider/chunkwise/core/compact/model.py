@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from chunkwise.core.choices import check_bounds
 from chunkwise.core.compact.schema import FileSchema
-from chunkwise.core.errors import ConfigError
+from chunkwise.core.errors import ConfigError, FormatError
 from chunkwise.core.formats.parquet.habits import Habit
 from chunkwise.core.storage import ObjectRef
 from chunkwise.core.storage.concat_plan import S3_LIMITS, Limits
@@ -111,6 +111,17 @@ class File:
     stands_for: frozenset[bytes] = frozenset()
     is_output: bool = False
     fixed: str = ""
+
+
+class Unusable(FormatError):
+    """One file of several that were to become one has a good footer, and cannot be used.
+
+    :param file: it.
+    """
+
+    def __init__(self, message: str, *, file: File) -> None:
+        super().__init__(message)
+        self.file = file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

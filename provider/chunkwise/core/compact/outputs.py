@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from chunkwise.core.compact.heads import key_values
 from chunkwise.core.compact.joining import joined
 from chunkwise.core.compact.model import File, Options, Output
@@ -14,7 +16,13 @@ from chunkwise.core.compact.packing import Bin, Choice
 from chunkwise.core.compact.rewriting import rewrite
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import described
-from chunkwise.core.errors import ReadFailed, SchemaMismatch, SourceChanged
+from chunkwise.core.errors import (
+    ChunkwiseError,
+    ReadFailed,
+    SchemaMismatch,
+    SourceChanged,
+    UnsupportedSource,
+)
 from chunkwise.core.formats.parquet.metadata import read_footer
 from chunkwise.core.segments import Literal
 from chunkwise.core.storage import ObjectRef, S3Source, S3Writer, pin
@@ -62,17 +70,26 @@ def make(client: Any, one: Bin, choice: Choice, place: Place, options: Options) 
 
     :return: it, and what its footer says.
     :raises SourceChanged: a source is no longer the one that was looked at; nothing was written.
-    :raises FormatError: a source is damaged; nothing was written.
+    :raises Unusable: a source is damaged; nothing was written.
+    :raises UnsupportedSource: pyarrow cannot write such rows; nothing was written.
     :raises SchemaMismatch: what stands there has not the rows of the sources.
     :raises StorageError: S3 refuses, or failed at every attempt; nothing was written.
     """
     options.ask()
     output = planned(one, choice, place)
-    output = (
-        _join(client, one, output, place, options)
-        if choice.way == "joined"
-        else _rewrite(client, one, output, place, options)
-    )
+    try:
+        output = (
+            _join(client, one, output, place, options)
+            if choice.way == "joined"
+            else _rewrite(client, one, output, place, options)
+        )
+    except ChunkwiseError:
+        raise
+    except (pa.ArrowException, ValueError, NotImplementedError) as error:
+        # the text of pyarrow's errors may have values in it
+        raise UnsupportedSource(
+            f"files like {one.uris[0]} cannot be written as one: pyarrow raises {type(error).__name__}"
+        ) from error
     ref = pin(client, place.bucket, place.key, extra_args=options.extra_args)
     found = verified(client, ref, one.rows, place.values, options)
     log.info(

@@ -61,6 +61,11 @@ def pack(files: Iterable[File], options: Options) -> tuple[list[Bin], list[Skipp
     return bins, skipped
 
 
+def without(one: Bin, file: File, options: Options) -> tuple[list[Bin], list[Skipped]]:
+    """What becomes of the others, if a file of a bin cannot be used."""
+    return pack([other for other in one.files if other is not file], options)
+
+
 def _runs(files: Sequence[File], target: int) -> Iterable[list[File]]:
     run: list[File] = []
     size = stands_for = 0

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from chunkwise.core.compact.ahead import in_order
 from chunkwise.core.compact.heads import Agreed
-from chunkwise.core.compact.model import File, Options
-from chunkwise.core.errors import InvalidSource, UnsupportedSource
+from chunkwise.core.compact.model import File, Options, Unusable
+from chunkwise.core.errors import FormatError, UnsupportedSource
 from chunkwise.core.formats.model import Boundary, ByteSource, ReadRequest, Span
 from chunkwise.core.formats.parquet import Parquet
 from chunkwise.core.formats.parquet.habits import Habit, dictionaries_of, options_of
@@ -73,7 +73,7 @@ def rewrite(
     :param files: of one schema, which pyarrow can write.
     :param more: key/value metadata of the output beside what the files agree on.
     :param writer: gets the bytes; it is not closed.
-    :raises InvalidSource: a file is damaged, or has other rows than its footer says.
+    :raises Unusable: a file is damaged, or has other rows than its footer says.
     :raises SourceChanged: a file is no longer the one that was looked at.
     :raises StorageError: S3 refuses, or failed at every attempt.
     """
@@ -94,13 +94,9 @@ def rewrite(
     ) as out:
         for file, source in zip(files, _sources(client, files, options)):
             options.ask()
-            found = 0
-            for table in _tables(source, agreed):
-                found += table.num_rows
+            for table in _tables(file, source, agreed):
                 for group in rows.add(table):
                     out.write_table(group, row_group_size=max(1, group.num_rows))
-            if found != file.rows:
-                raise InvalidSource(f"{file.ref.uri} has {found} rows, and its footer says {file.rows}")
             read += file.ref.size
         for group in rows.end():
             out.write_table(group, row_group_size=max(1, group.num_rows))
@@ -148,8 +144,30 @@ def _sources(client: Any, files: Sequence[File], options: Options) -> Iterator[B
     return in_order(work, threads=_THREADS, most_bytes=_AHEAD)
 
 
-def _tables(source: ByteSource, agreed: Agreed) -> Iterator[pa.Table]:
-    """The rows of a file, in pieces that are bounded."""
+def _tables(file: File, source: ByteSource, agreed: Agreed) -> Iterator[pa.Table]:
+    """The rows of a file, in pieces that are bounded, of the very types that are written.
+
+    :raises Unusable: it has others than its footer says, or none that could be read.
+    """
+    natural = file.schema.natural
+    found = 0
+    try:
+        for table in _read(source, agreed):
+            found += table.num_rows
+            # readers give what an extension type is stored as, writers want the type itself
+            yield table if table.schema.equals(natural) else table.cast(natural)
+    except FormatError as error:
+        raise Unusable(str(error), file=file) from error
+    except (pa.ArrowException, ValueError, NotImplementedError) as error:
+        # the text of pyarrow's errors may have values in it
+        raise Unusable(
+            f"{file.ref.uri} cannot be read: pyarrow raises {type(error).__name__}", file=file
+        ) from error
+    if found != file.rows:
+        raise Unusable(f"{file.ref.uri} has {found} rows, and its footer says {file.rows}", file=file)
+
+
+def _read(source: ByteSource, agreed: Agreed) -> Iterator[pa.Table]:
     parquet = Parquet()
     layout = parquet.inspect(source, {})
     head = unpack_head(layout.details["head"])

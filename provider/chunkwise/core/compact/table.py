@@ -16,9 +16,9 @@ from typing import Any
 
 from chunkwise.core.compact.choosing import Choosing
 from chunkwise.core.compact.live import Active, Live
-from chunkwise.core.compact.model import Compacted, Options, Output, Skipped
+from chunkwise.core.compact.model import Compacted, Options, Output, Skipped, Unusable
 from chunkwise.core.compact.outputs import Place, make, planned
-from chunkwise.core.compact.packing import Bin, choose
+from chunkwise.core.compact.packing import Bin, choose, without
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.append import Settings, pause, put_version
@@ -36,6 +36,7 @@ from chunkwise.core.errors import (
     SourceChanged,
     StorageError,
     TableNotFound,
+    UnsupportedSource,
 )
 from chunkwise.core.storage import objects
 
@@ -173,8 +174,15 @@ class _Run:
         except SourceChanged as error:
             self._leave(one, "stale", str(error))
             return
+        except Unusable as error:
+            self._leave(Bin(files=(error.file,)), "damaged", str(error))
+            bins, skipped = without(one, error.file, self._options)
+            self._found.skipped += skipped
+            for rest in bins:
+                self.make(values, rest, made)
+            return
         except FormatError as error:
-            self._leave(one, "damaged", str(error))
+            self._leave(one, "unsupported" if isinstance(error, UnsupportedSource) else "damaged", str(error))
             return
         extra_args = self._options.extra_args
         (footer,) = read_footers(self._client, [(place.bucket, place.key)], extra_args=extra_args)

@@ -89,6 +89,9 @@ def folders_with_work(client: Any, where: Where, options: Options, found: Compac
             lone[folder + slash] = f"s3://{source.bucket}/{one.key}"
     work = []
     for folder, count in counts.items():
+        if count.small == 1 and not count.outputs and where.sources == "delete" and where.target != source:
+            # what a run left that ended before its last deletion
+            count.outputs += _has_outputs(client, where.target, folder, options)
         if count.small >= 2 or (count.small and count.outputs and where.sources == "delete"):
             work.append(folder)
         elif count.small:
@@ -96,6 +99,12 @@ def folders_with_work(client: Any, where: Where, options: Options, found: Compac
                 Skipped(uri=lone[folder], reason="alone", detail="there are too few files to merge it with")
             )
     return work
+
+
+def _has_outputs(client: Any, target: Table, folder: str, options: Options) -> bool:
+    front = front_of(target) + folder
+    listed = objects.list_objects(client, target.bucket, front, below=False, extra_args=options.extra_args)
+    return any(is_named(one.key[len(front) :]) for one in listed)
 
 
 class Wanted:

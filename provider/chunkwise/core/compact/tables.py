@@ -78,13 +78,14 @@ def _kind(client: Any, place: Table, extra_args: Mapping[str, Any] | None) -> st
 
 
 def _table(uri: str, kind: str, name: str = "prefix_uri") -> ConfigError:
+    article = "an" if kind == "Iceberg" else "a"
     if name != "prefix_uri":
         return ConfigError(
-            f"{uri} is a {kind} table: files that are put into it behind its back are in no table, or break "
+            f"{uri} is {article} {kind} table: files put into it behind its back are in none, or break "
             f"it; give another {name}"
         ).naming(name)
     way_out = f"give table_uri={uri!r}" if kind == "Delta" else "let its engine compact it"
-    what = f"is a {kind} table, or a part of one" if kind == "Hudi" else f"is a {kind} table"
+    what = f"is {article} {kind} table{', or a part of one' if kind == 'Hudi' else ''}"
     return ConfigError(f"{uri} {what}: merging its files behind its back would break it; {way_out}").naming(
         "prefix_uri"
     )

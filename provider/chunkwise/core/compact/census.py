@@ -16,11 +16,13 @@ class Census:
     :param wanted: may be merged.
     :param done: their rows are in an output.
     :param skipped: are left alone, and why.
+    :param stood_for: 16 bytes of each file whose rows an output has, whether it is one of these or not.
     """
 
     wanted: list[File] = field(default_factory=list)
     done: list[File] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    stood_for: frozenset[bytes]
 
 
 def judge(small: Sequence[File], outputs: Sequence[File], target: str) -> Census:
@@ -35,8 +37,8 @@ def judge(small: Sequence[File], outputs: Sequence[File], target: str) -> Census
     :param outputs: all of them, whatever their size.
     :param target: URI of the folder that outputs go to.
     """
-    census = Census()
     stood_for = frozenset[bytes]().union(*(output.stands_for for output in outputs))
+    census = Census(stood_for=stood_for)
     covered = {output.ref.uri for output in outputs if identity(output.ref) in stood_for}
     late, overlapping = _late([output for output in outputs if output.ref.uri not in covered], target)
     for output in outputs:

@@ -114,7 +114,6 @@ class _Folder:
         self.target_front = front_of(where.target) + folder
         self._in_place = (where.source.bucket, self._front) == (where.target.bucket, self.target_front)
         self._schemas = Schemas()
-        self._others: list[ObjectRef] = []
         self._deletes = where.sources == "delete"
 
     def run(self, *, preview: bool = False, check: Any = None) -> Compacted:
@@ -125,7 +124,7 @@ class _Folder:
         found = self._found = Compacted(uri="")
         if check is not None:
             self._options = replace(self._given, check=_both(self._given.check, check))
-        small, outputs = self._look()
+        small, outputs, others = self._look()
         if outputs is None:
             return found
         census = judge(small, outputs, self._target)
@@ -136,13 +135,11 @@ class _Folder:
             for file in census.done
             if file not in done
         ]
-        # also those that are not looked for this time: by their names, their sizes or their age
-        stood_for = frozenset[bytes]().union(*(output.stands_for for output in outputs))
-        left = [ref for ref in self._others if identity(ref) in stood_for]
-        if not self._deletes:
-            left = []
         if not preview:
-            self._delete([file.ref for file in done] + left)
+            gone = [file.ref for file in done]
+            if self._deletes:  # also what is not looked for this time: by its name, its size or its age
+                gone += [ref for ref in others if identity(ref) in census.stood_for]
+            self._delete(gone)
         bins, skipped = pack(census.wanted, self._options)
         self._found.skipped += skipped
         for one in bins:
@@ -159,14 +156,14 @@ class _Folder:
 
     # --- what is there --------------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[list[File], list[File] | None]:
-        """The small files, and all outputs; of a folder with an output that cannot be read, none."""
+    def _look(self) -> tuple[list[File], list[File] | None, list[ObjectRef]]:
+        """The small files, all outputs, and what is neither; outputs are ``None`` if one cannot be read."""
         where, options = self._where, self._options
         wanted = Wanted(where, options)
         before = datetime.now(UTC) - options.min_age
         refs: dict[str, ObjectRef] = {}
         small: set[str] = set()
-        self._others = []
+        others: list[ObjectRef] = []
         for one in self._listed(where.source.bucket, self._front):
             name = one.key[len(self._front) :]
             ref = ObjectRef(bucket=where.source.bucket, key=one.key, etag=one.etag, size=one.size)
@@ -176,7 +173,7 @@ class _Folder:
             elif is_named(name):
                 refs[ref.uri] = ref
             else:
-                self._others.append(ref)
+                others.append(ref)
         if not self._in_place:
             for one in self._listed(where.target.bucket, self.target_front):
                 if is_named(one.key[len(self.target_front) :]):
@@ -197,7 +194,7 @@ class _Folder:
         if any(one.reason == "unread" for one in unread):
             raise ReadFailed(f"{unread[0].uri} could not be read: {unread[0].detail}")
         outputs = [file for file in files if file.is_output]
-        return [file for file in files if file.ref.uri in small], None if unread else outputs
+        return [file for file in files if file.ref.uri in small], None if unread else outputs, others
 
     def _listed(self, bucket: str, front: str) -> Iterator[Listed]:
         arguments = self._options.extra_args

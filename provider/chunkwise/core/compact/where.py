@@ -33,12 +33,12 @@ class Where:
     @property
     def source(self) -> Table:
         """The folder of the files."""
-        return _folder(self.uri, "prefix_uri")
+        return Table.at(self.uri, name="prefix_uri")
 
     @property
     def target(self) -> Table:
         """The folder of the outputs."""
-        return self.source if self.output_uri is None else _folder(self.output_uri, "output_uri")
+        return self.source if self.output_uri is None else Table.at(self.output_uri, name="output_uri")
 
     def check(self) -> None:
         """:raises ConfigError: they do not go together."""
@@ -130,10 +130,3 @@ class Wanted:
 def front_of(place: Table) -> str:
     """What the keys below it begin with."""
     return f"{place.root}/" if place.root else ""
-
-
-def _folder(uri: str, name: str) -> Table:
-    try:
-        return Table.at(uri)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("table_uri", name)).naming(name) from None

@@ -164,6 +164,23 @@ def test_the_policies_are_those_of_the_variables(lake: Lake, monkeypatch: pytest
     assert lake.s3.has(lake.table.key("_delta_log", f"{2:020d}.checkpoint.parquet"))
 
 
+def test_a_file_that_may_have_been_rewritten_is_added_only_by_whoever_knows_better(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log was cleaned before there was a ledger, and no checkpoint remembers what was removed."""
+    monkeypatch.setenv("CHUNKWISE_DELTA_TABLE_URI", lake.uri)
+    known, late = lake.put("known.parquet", {"id": [1]}), lake.put("late.parquet", {"id": [2]})
+    lake.append(known)
+    lake.open().alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 0 days"})
+    lake.open().create_checkpoint()
+    lake.drop_log(lake.versions[-1])
+    (refused,) = delta.handler(json.loads(told(late)), Context())["not_added"]
+    assert (refused["verdict"], refused["uri"]) == ("rejected", late.uri)
+    monkeypatch.setenv("CHUNKWISE_DELTA_ON_UNPROVEN", "add")
+    assert failures(delta.handler(batch(m=told(late)), Context())) == []
+    assert lake.rows("id") == [{"id": 1}, {"id": 2}]
+
+
 def test_a_file_outside_of_the_table_fails_its_message_and_no_other(
     lake: Lake, s3: StrictS3, moto_s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +255,7 @@ def test_an_empty_batch_is_done(lake: Lake) -> None:
         ("ON_OVERWRITE", "keep"),
         ("ON_DELETE", "drop"),
         ("ON_NANOSECONDS", "x"),
+        ("ON_UNPROVEN", "trust"),
         ("PARTITION_TYPES", "[]"),
         ("CHECKPOINT_EVERY", "-1"),
         ("ON_UNREADABLE", "x"),

@@ -32,7 +32,7 @@ from chunkwise.core.delta import (
     checkpointer,
     storage_options,
 )
-from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, SchemaPolicy
+from chunkwise.core.delta.model import OnDelete, OnNanoseconds, OnOverwrite, OnUnproven, SchemaPolicy
 from chunkwise.core.delta.places import LOG
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.model import Ignored, Rejected, member
@@ -88,6 +88,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         default="refuse",
         means="timestamps in nanoseconds, which Spark cannot read",
     ),
+    Word(
+        name="CHUNKWISE_DELTA_ON_UNPROVEN",
+        field="on_unproven",
+        words=get_args(OnUnproven),
+        default="refuse",
+        means="a file that the table does not have, and that is older than what its log and ledger know: its"
+        " rows may have been rewritten into another file",
+    ),
     Object(
         name="CHUNKWISE_DELTA_PARTITION_TYPES",
         field="partition_types",
@@ -133,6 +141,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     on_overwrite: OnOverwrite = "replace"
     on_delete: OnDelete = "ignore"
     on_nanoseconds: OnNanoseconds = "refuse"
+    on_unproven: OnUnproven = "refuse"
     partition_types: dict[str, Any] = {}
     quarantine_uri: str | None = None
     checkpoint_every: int = 10
@@ -307,6 +316,7 @@ def _settings(options: Options, budget: Budget, context: Any) -> Settings:
             on_overwrite=options.on_overwrite,
             on_delete=options.on_delete,
             on_nanoseconds=options.on_nanoseconds,
+            on_unproven=options.on_unproven,
             partition_types=options.partition_types,
         ),
         maintenance=maintenance,

@@ -435,7 +435,7 @@ def test_a_processor_that_was_killed_before_the_merge_is_made_up_for_by_a_second
 
 
 def test_of_two_last_processors_one_publishes(s3: StrictS3, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_POLL", 0.05)
+    monkeypatch.setattr("chunkwise.core.storage.lease._POLL", 0.05)
     data = source(s3, rows=100)
     staging = planned(s3, last_merge=LastMerge())
     plan = staging.load()

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import Asset, AssetAlias
 
-from chunkwise.core.compact import holding
+from chunkwise.core.storage import lease as leasing
 from chunkwise.operators.compact import ParquetCompactOperator
 from tests.core.compact.folder import Folder, ids
 from tests.support.airflow import Ran, load_dag
@@ -19,6 +19,7 @@ from tests.support.airflow_env import EXAMPLES_BUCKET
 from tests.support.delta import Lake, lake
 from tests.support.dispatch import Run, dag, use
 from tests.support.faults import FOREVER, Faults
+from tests.support.kills import expire_leases
 from tests.support.s3 import S3
 
 __all__ = ["lake"]
@@ -108,8 +109,7 @@ def test_what_may_pass_is_left_to_the_retry(
     run_dag: Run, s3: S3, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease could not be given back, either."""
-    monkeypatch.setattr(holding, "_TTL", 0.2)
-    monkeypatch.setattr(holding, "_POLL", 0.2)
+    monkeypatch.setattr(leasing, "_POLL", 0.2)
     folder = Folder(s3)
     for number in range(2):
         folder.put(f"{number}.parquet", ids(5))
@@ -118,6 +118,7 @@ def test_what_may_pass_is_left_to_the_retry(
     assert run(run_dag, prefix_uri=uri, sources="delete").states == {"compact": "failed"}
     assert len(folder.rows()) == 20
     faults.clear()
+    expire_leases(s3)
     receipt = run(run_dag, prefix_uri=uri, sources="delete").returned("compact")
     assert (receipt["files_deleted"], receipt["outputs"]) == (2, [])
     assert len(folder.rows()) == 10

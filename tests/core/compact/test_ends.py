@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -18,9 +15,11 @@ from chunkwise.core.compact import holding
 from chunkwise.core.compact.marks import is_named
 from chunkwise.core.errors import ChunkwiseError, LeaseLost
 from chunkwise.core.storage import Lease
+from chunkwise.core.storage import lease as leasing
 from chunkwise.core.units import KiB
 from tests.core.compact.folder import SCALED, Folder, ids
 from tests.support.faults import FOREVER, Faults
+from tests.support.kills import When, expire_leases, is_killed
 from tests.support.rounds import few_or_many
 from tests.support.s3 import S3
 from tests.support.strict_s3 import StrictS3
@@ -31,9 +30,8 @@ OPTIONS: dict[str, Any] = {"join_row_group_bytes": 10 * KiB, "limits": SCALED}
 
 
 @pytest.fixture(autouse=True)
-def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "_TTL", 0.5)
-    monkeypatch.setattr(holding, "_POLL", 0.1)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leasing, "_POLL", 0.1)
 
 
 def fill(folder: Folder) -> list[str]:
@@ -57,39 +55,23 @@ def done(folder: Folder) -> bool:
     return len(names) == 2 and all(is_named(name.rpartition("/")[2]) for name in names)
 
 
-def child(endpoint: str, bucket: str, nth: int, when: str, counter: Any) -> None:
-    """A run that kills itself at its nth request, before it is sent or after it was answered."""
-    s3 = S3(endpoint, bucket)
-    numbers = itertools.count(1)
-
-    def kill(**_: Any) -> None:
-        counter.value = number = next(numbers)
-        if number == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    s3.client.meta.events.register(f"{when}.s3", kill)
+def compact(s3: S3) -> None:
     Folder(s3).compact(**OPTIONS)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("when", ["before-call", "after-call"])
 @few_or_many("step", 19, 1)
-def test_a_kill_at_any_request_is_mended_by_the_next_run(scaled_s3: StrictS3, when: str, step: int) -> None:
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("i", 0)
+def test_a_kill_at_any_request_is_mended_by_the_next_run(scaled_s3: StrictS3, when: When, step: int) -> None:
     for nth in itertools.count(3 if when == "before-call" else 3 + step // 2, step):
         folder = Folder(scaled_s3)
         expected = fill(folder)
-        process = context.Process(
-            target=child, args=(scaled_s3.endpoint, scaled_s3.bucket, nth, when, counter)
-        )
-        process.start()
-        process.join()
-        if process.exitcode == 0:
+        if not is_killed(scaled_s3, nth, compact, when=when):
             assert everything(folder) == expected
             assert done(folder)
             break
-        assert process.exitcode == -signal.SIGKILL
         assert set(everything(folder)) == set(expected), f"killed at request {nth}"
+        expire_leases(scaled_s3)
         folder.compact(**OPTIONS)
         assert everything(folder) == expected, f"killed at request {nth}"
         assert done(folder)
@@ -128,6 +110,7 @@ def test_a_request_that_fails_loses_nothing(
         folder.compact(client=scaled_faults.client, **OPTIONS)
     assert set(everything(folder)) == set(expected)
     scaled_faults.clear()
+    expire_leases(scaled_s3)
     folder.compact(**OPTIONS)
     assert everything(folder) == expected
     assert done(folder)
@@ -201,8 +184,8 @@ def test_somebody_who_was_suspended_and_goes_on_doubles_nothing(
 ) -> None:
     """In the moment before it publishes, its lease expires, and another one merges the folder."""
     folder = Folder(s3)
-    if not notices:
-        monkeypatch.setattr(holding, "_TTL", 600.0)
+    if notices:  # by its next renewal
+        monkeypatch.setattr(holding, "_TTL", 3.0)
     for number in range(3):
         folder.put(f"{number}.parquet", ids(5, number * 5))
 
@@ -227,7 +210,6 @@ def test_outputs_that_share_some_files_only_are_named_and_left_alone(
     s3: S3, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What only a process that was suspended between its last look and its commit can do."""
-    monkeypatch.setattr(holding, "_TTL", 600.0)
     folder = Folder(s3)
     for number in range(3):
         folder.put(f"{number}.parquet", ids(5, number * 5))

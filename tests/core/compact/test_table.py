@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
-import multiprocessing
-import os
-import signal
 import threading
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -30,6 +28,7 @@ from chunkwise.core.errors import (
 )
 from tests.support.delta import Lake, kinds, write_log
 from tests.support.faults import FOREVER, Faults
+from tests.support.kills import When, is_killed
 from tests.support.rounds import few_or_many
 from tests.support.s3 import S3
 
@@ -382,38 +381,24 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_log(lake: Lake, faults: F
     assert lake.rows("id") == rows
 
 
-def killed(endpoint: str, bucket: str, root: str, nth: int, when: str, counter: Any) -> None:
-    """A compaction that kills itself at its nth request, before it is sent or after it was answered."""
-    s3 = S3(endpoint, bucket)
-    numbers = itertools.count(1)
-
-    def kill(**_: Any) -> None:
-        counter.value = number = next(numbers)
-        if number == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    s3.client.meta.events.register(f"{when}.s3", kill)
+def compact_in(root: str, s3: S3) -> None:
     compact(Lake(s3, root))
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("when", ["before-call", "after-call"])
 @few_or_many("step", 13, 1)
-def test_a_kill_at_any_request_changes_no_row(s3: S3, when: str, step: int) -> None:
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("i", 0)
+def test_a_kill_at_any_request_changes_no_row(s3: S3, when: When, step: int) -> None:
     for nth in itertools.count(4 if when == "before-call" else 4 + step // 2, step):
         # a table of its own: in one whose log grows, a run has more requests each time
         root = f"lake/killed_{nth}"
         lake = Lake(s3, root)
         arrivals = fill(lake)
         expected = sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist())
-        process = context.Process(target=killed, args=(s3.endpoint, s3.bucket, root, nth, when, counter))
-        process.start()
-        process.join()
+        killed = is_killed(s3, nth, partial(compact_in, root), when=when)
         assert sorted(row["id"] for row in lake.open().to_pyarrow_table().to_pylist()) == expected
-        if process.exitcode == 0:
+        if not killed:
             break
-        assert process.exitcode == -signal.SIGKILL
         compact(lake)
         everything = [lake.arrival(path) for path in paths(lake)]
         assert not lake.append(*arrivals, *everything).committed, f"killed at request {nth}"

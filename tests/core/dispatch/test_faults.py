@@ -2,14 +2,10 @@
 
 import itertools
 import json
-import multiprocessing
-import os
-import signal
 import threading
 
 import pytest
 
-from chunkwise.core.dispatch import merge as merging
 from chunkwise.core.dispatch.cancel import cancel, go_on
 from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import process_chunk
@@ -23,13 +19,16 @@ from chunkwise.core.errors import (
     ObjectExists,
     ProofFailed,
 )
+from chunkwise.core.storage import lease as leasing
 from chunkwise.core.units import KiB
 from tests.core.dispatch.driver import HMAC, MAPPING, SECRETS, Job
 from tests.support.files import as_csv, as_jsonl, people
+from tests.support.kills import expire_leases, is_killed
 from tests.support.rounds import few_or_many
 from tests.support.s3 import S3
 
 DATA = as_jsonl(people(120))
+SMALL_CHUNKS = {"chunk_bytes": 4 * KiB, "groups": 2}
 #: cells that look like whole rows, wider than any look at the file: whoever begins in one is wrong about
 #: where records begin
 HOSTILE = as_csv(
@@ -54,38 +53,22 @@ def mended(job: Job) -> None:
         resume(job.s3.client, job.staging, **options)
 
 
-def child(endpoint: str, bucket: str, nth: int, when: str, counter) -> None:
-    """A run that kills itself at its nth request, before it is sent or after it was answered."""
-    merging._LEASE_TTL = 0.2  # of this process: who comes after it need not wait for long
-    s3 = S3(endpoint, bucket)
-    numbers = itertools.count(1)
-
-    def kill(**_) -> None:
-        number = next(numbers)
-        counter.value = number
-        if number == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    s3.client.meta.events.register(f"{when}.s3", kill)
-    Job(s3, "big.jsonl", chunk_bytes=4 * KiB, groups=2).run()
+def run(s3: S3) -> None:
+    Job(s3, "big.jsonl", **SMALL_CHUNKS).run()
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("when", ["before-call", "after-call"])
 @few_or_many("step", 7, 1)
 def test_a_kill_at_any_request_is_mended_by_the_next_run(s3, when, step, monkeypatch):
     """Of planner, processor, merger and clean-up, whichever it hits."""
-    monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("i", 0)
+    monkeypatch.setattr(leasing, "_POLL", 0.2)
     for nth in itertools.count(1 if when == "before-call" else 1 + step // 2, step):
         s3.put("big.jsonl", DATA)
-        process = context.Process(target=child, args=(s3.endpoint, s3.bucket, nth, when, counter))
-        process.start()
-        process.join()
-        job = Job(s3, "big.jsonl", chunk_bytes=4 * KiB, groups=2)
-        if process.exitcode == 0:
+        if not is_killed(s3, nth, run, when=when):
             break
-        assert process.exitcode == -signal.SIGKILL
+        expire_leases(s3)
+        job = Job(s3, "big.jsonl", **SMALL_CHUNKS)
         mended(job)
         assert job.output == DATA, f"killed at request {nth}"
         assert job.staged() == []
@@ -137,7 +120,7 @@ def test_of_many_attempts_at_once_one_wins(s3, rounds):
 
 @few_or_many("rounds", 3, 15)
 def test_of_two_merges_at_once_one_publishes_and_both_succeed(s3, rounds, monkeypatch):
-    monkeypatch.setattr("chunkwise.core.dispatch.merge._LEASE_POLL", 0.05)
+    monkeypatch.setattr("chunkwise.core.storage.lease._POLL", 0.05)
     s3.put("big.jsonl", DATA)
     for round_ in range(rounds):
         job = Job(s3, "big.jsonl", target=f"out/{round_}.jsonl", chunk_bytes=1 * KiB)

@@ -3,20 +3,19 @@
 import functools
 import gzip
 import itertools
-import multiprocessing
-import os
-import signal
 
 import pytest
 
 from chunkwise.core.dispatch import merge as merging
 from chunkwise.core.dispatch.spec import Rejects
 from chunkwise.core.protect.protector import ProtectorSpec
+from chunkwise.core.storage import lease as leasing
 from chunkwise.core.storage.concat_plan import Limits
 from chunkwise.core.units import KiB, MiB
 from tests.core.dispatch.driver import MAPPING, Job
 from tests.core.dispatch.test_faults import mended
 from tests.support.files import MAKERS, READERS, people
+from tests.support.kills import expire_leases, is_killed
 from tests.support.s3 import S3
 
 SMALL = Limits(min_part=5 * KiB, largest_copy=5 * MiB)
@@ -112,36 +111,25 @@ def test_a_parquet_merge_sends_its_footer_only(scaled):
     assert receipt.copied_bytes > receipt.uploaded_bytes
 
 
-def child(endpoint: str, bucket: str, nth: int) -> None:
-    merging._LEASE_TTL = 0.2  # of this process: who comes after it need not wait for long
-    s3 = S3(endpoint, bucket)
-    numbers = itertools.count(1)
-
-    def kill(**_) -> None:
-        if next(numbers) == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    s3.client.meta.events.register("after-call.s3", kill)
+def merge(s3: S3) -> None:
+    merging.concat = functools.partial(merging.concat, limits=SMALL)  # of the process that is killed
     Job(s3, "big.jsonl", chunk_bytes=32 * KiB).merge()
 
 
 @pytest.mark.long
 def test_a_merge_that_is_killed_anywhere_leaves_no_open_upload_for_ever(scaled, monkeypatch):
-    monkeypatch.setattr(merging, "_LEASE_POLL", 0.2)
+    monkeypatch.setattr(leasing, "_POLL", 0.2)
     data = MAKERS["jsonl"](people(1500))
-    context = multiprocessing.get_context("fork")
     killed_with_open_upload = 0
     for nth in itertools.count(1):
         scaled.put("big.jsonl", data)
         job = Job(scaled, "big.jsonl", chunk_bytes=32 * KiB)
         job.plan()
         job.process()
-        process = context.Process(target=child, args=(scaled.endpoint, scaled.bucket, nth))
-        process.start()
-        process.join()
-        if process.exitcode == 0:
+        if not is_killed(scaled, nth, merge, when="after-call"):
             break
         killed_with_open_upload += bool(scaled.open_uploads())
+        expire_leases(scaled)
         mended(job)
         assert job.output == data
         assert job.staged() == []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from types import TracebackType
 from typing import Any, Final
 
 from chunkwise.core.compact.marks import is_named
 from chunkwise.core.compact.model import Options
-from chunkwise.core.errors import LeaseHeld, UploadFailed
+from chunkwise.core.errors import UploadFailed
 from chunkwise.core.storage import Lease, abort_below
 from chunkwise.core.storage.failures import CALL_ERRORS, reason
 
@@ -18,8 +17,6 @@ log = logging.getLogger(__name__)
 #: readers pass over names that begin with an underscore
 LOCK: Final = "_chunkwise/compact.lock"
 _TTL: Final = 60.0
-_WAIT: Final = 600.0
-_POLL: Final = 2.0
 _REFUSED: Final[tuple[type[Exception], ...]] = (*CALL_ERRORS, UploadFailed)
 
 
@@ -41,30 +38,12 @@ class Held:
         self._bucket = bucket
         self._folder = folder
         self._options = options
-        self._who = (owner, run)
-        self._lease: Lease | None = None
+        self._lease = Lease(
+            client, bucket, folder + LOCK, owner=owner, run=run, ttl=_TTL, extra_args=options.extra_args
+        )
 
     def __enter__(self) -> Lease:
-        deadline = time.monotonic() + _WAIT
-        while True:
-            lease = Lease(
-                self._client,
-                self._bucket,
-                self._folder + LOCK,
-                owner=self._who[0],
-                run=self._who[1],
-                ttl=_TTL,
-                extra_args=self._options.extra_args,
-            )
-            try:
-                self._lease = lease.__enter__()
-                break
-            except LeaseHeld as error:
-                if time.monotonic() >= deadline:
-                    raise
-                log.info("%s; waiting", error)
-                self._options.ask()
-                time.sleep(_POLL)
+        self._lease.wait(look=self._look)
         try:
             self._end_uploads()
         except BaseException:
@@ -75,8 +54,11 @@ class Held:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lease is not None:
-            self._lease.release()
+        self._lease.release()
+
+    def _look(self) -> bool:
+        self._options.ask()
+        return True
 
     def _end_uploads(self) -> None:
         try:

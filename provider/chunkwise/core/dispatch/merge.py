@@ -23,7 +23,6 @@ from chunkwise.core.dispatch.replan import replan
 from chunkwise.core.dispatch.spec import Source, Target
 from chunkwise.core.dispatch.staging import Staging
 from chunkwise.core.errors import (
-    LeaseHeld,
     ObjectChanged,
     ObjectExists,
     ProofFailed,
@@ -46,8 +45,6 @@ SOURCE_ETAG: Final = "chunkwise-source-etag"
 #: rounds of "process again what does not hold"
 _ROUNDS: Final = 4
 _LEASE_TTL: Final = 60.0
-_LEASE_WAIT: Final = 600.0
-_LEASE_POLL: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -292,14 +289,16 @@ def merge_parts(
 
     finished = published(client, plan)
     if finished is None:
-        with _WaitedLease(client, staging, plan, owner, run) as lease:
+        lease = Lease(client, staging.bucket, staging.lock_key, owner=owner, run=run, ttl=_LEASE_TTL)
+        try:
+            held = lease.wait(look=lambda: published(client, plan) is None)
             finished = published(client, plan)
             if finished is None:
                 plan, etag = staging.get(staging.plan_key, Plan) or (plan, etag)
                 merge = _Merge(client, staging, plan, etag, run_missing or inline, copies_in_flight)
                 abort_merge(staging)
                 merge.prove()
-                if lease is not None:
+                if held:
                     lease.check()
                 try:
                     finished = merge.publish()
@@ -307,46 +306,13 @@ def merge_parts(
                     finished = published(client, merge.plan)
                     if finished is None:
                         raise
+        finally:
+            lease.release()
     if delete_input and not finished.skipped:
         _delete_input(client, plan)
     if not keep_staging:
         clear(staging)
     return msgspec.structs.replace(finished, seconds=round(time.monotonic() - started, 3))
-
-
-class _WaitedLease:
-    """The lease of the merge, waited for; ``None`` where the work was done meanwhile."""
-
-    def __init__(self, client: Any, staging: Staging, plan: Plan, owner: str, run: str) -> None:
-        self._client, self._staging, self._plan = client, staging, plan
-        self._owner, self._run = owner, run
-        self._lease: Lease | None = None
-
-    def __enter__(self) -> Lease | None:
-        deadline = time.monotonic() + _LEASE_WAIT
-        while True:
-            lease = Lease(
-                self._client,
-                self._staging.bucket,
-                self._staging.lock_key,
-                owner=self._owner,
-                run=self._run,
-                ttl=_LEASE_TTL,
-            )
-            try:
-                self._lease = lease.__enter__()
-                return self._lease
-            except LeaseHeld as error:
-                if published(self._client, self._plan) is not None:
-                    return None
-                if time.monotonic() > deadline:
-                    raise
-                log.info("%s; waiting", error)
-                time.sleep(_LEASE_POLL)
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self._lease is not None:
-            self._lease.__exit__(kind, error, trace)
 
 
 def published(client: Any, plan: Plan) -> MergeReceipt | None:

@@ -39,6 +39,9 @@ _ROUNDS: Final = 5
 #: seconds that a release waits for a renewal under way
 _GRACE: Final = 10.0
 _MAX_RECORD: Final = 64 * KiB
+#: seconds that :meth:`Lease.wait` waits, and from one look to the next
+_WAIT: Final = 600.0
+_POLL: Final = 2.0
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,28 @@ class Lease:
             target=self._keep, args=(self._stop,), name="chunkwise-lease", daemon=True
         )
         self._thread.start()
+
+    def wait(self, *, look: Callable[[], bool] = lambda: True) -> bool:
+        """Take the lease as soon as nobody else holds it, at most for 10 minutes.
+
+        :param look: asked each time that somebody else holds it: whether there still is something to do. What
+            it raises goes on to the caller.
+        :returns: whether the lease was taken; ``False`` as soon as there is nothing to do.
+        :raises LeaseHeld: somebody else still holds it.
+        :raises StorageError: as :meth:`acquire`.
+        """
+        deadline = time.monotonic() + _WAIT
+        while True:
+            try:
+                self.acquire()
+                return True
+            except LeaseHeld as error:
+                if not look():
+                    return False
+                if time.monotonic() >= deadline:
+                    raise
+                log.info("%s; waiting", error)
+                time.sleep(_POLL)
 
     def check(self) -> None:
         """Whether the lease still holds, as far as this process can know. Makes no request.

@@ -65,10 +65,9 @@ def planned(one: Bin, choice: Choice, place: Place) -> Output:
     )
 
 
-def make(client: Any, one: Bin, choice: Choice, place: Place, options: Options) -> tuple[Output, File]:
+def make(client: Any, one: Bin, choice: Choice, place: Place, options: Options) -> Output:
     """Make an output where none stands, and look whether it is whole.
 
-    :return: it, and what its footer says.
     :raises SourceChanged: a source is no longer the one that was looked at; nothing was written.
     :raises Unusable: a source is damaged; nothing was written.
     :raises UnsupportedSource: pyarrow cannot write such rows; nothing was written.
@@ -103,7 +102,7 @@ def make(client: Any, one: Bin, choice: Choice, place: Place, options: Options) 
         found.groups,
         output.why,
     )
-    return replace(output, bytes=ref.size, row_groups=found.groups), found
+    return replace(output, bytes=ref.size, row_groups=found.groups)
 
 
 def verified(client: Any, ref: ObjectRef, rows: int, values: Mapping[bytes, bytes], options: Options) -> File:

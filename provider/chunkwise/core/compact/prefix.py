@@ -17,23 +17,16 @@ from typing import Any, Final
 
 from chunkwise.core.compact.census import judge
 from chunkwise.core.compact.holding import Held
+from chunkwise.core.compact.making import Making
 from chunkwise.core.compact.marks import COMPACTED, identity, is_named, mark_of
-from chunkwise.core.compact.model import Compacted, File, Options, Skipped, Unusable
-from chunkwise.core.compact.outputs import Place, make, planned
-from chunkwise.core.compact.packing import Bin, choose, pack, without
+from chunkwise.core.compact.model import Compacted, File, Options, Skipped
+from chunkwise.core.compact.outputs import Place
+from chunkwise.core.compact.packing import Bin, pack
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import survey
 from chunkwise.core.compact.tables import refuse_table_above
 from chunkwise.core.compact.where import Wanted, Where, folders_with_work, front_of
-from chunkwise.core.errors import (
-    ChunkwiseError,
-    FormatError,
-    LeaseLost,
-    ObjectChanged,
-    ReadFailed,
-    SourceChanged,
-    UnsupportedSource,
-)
+from chunkwise.core.errors import ChunkwiseError, LeaseLost, ObjectChanged, ReadFailed
 from chunkwise.core.storage import Listed, ObjectRef, objects
 
 log = logging.getLogger(__name__)
@@ -142,8 +135,13 @@ class _Folder:
             self._delete(gone)
         bins, skipped = pack(census.wanted, self._options)
         self._found.skipped += skipped
+        making = Making(self._client, self._options, found.skipped, changed="changed", preview=preview)
         for one in bins:
-            self._merge(one, preview=preview)
+            for made, _, output in making.outputs(one, self._place):
+                self._options.ask()
+                found.outputs.append(output)
+                if self._deletes and not preview:
+                    self._delete([file.ref for file in made.files])
         return found
 
     def _is_ours(self, file: File) -> bool:
@@ -202,42 +200,12 @@ class _Folder:
 
     # --- what is done ---------------------------------------------------------------------------------------
 
-    def _merge(self, one: Bin, *, preview: bool) -> None:
-        choice = choose(one.files, self._options)
-        if choice.way is None:
-            self._leave(one, "unsupported", choice.why)
-            return
+    def _place(self, one: Bin) -> Place:
         digests = frozenset[bytes]().union(*(file.stands_for for file in one.files))
         key = self.target_front + one.name
         digests |= {identity(file.ref) for file in one.files}
         mark = mark_of(one.rows, len(one.files), digests, key)
-        place = Place(bucket=self._where.target.bucket, key=key, values={COMPACTED: mark})
-        if preview:
-            self._found.outputs.append(planned(one, choice, place))
-            return
-        try:
-            output, _ = make(self._client, one, choice, place, self._options)
-        except SourceChanged as error:
-            self._leave(one, "changed", str(error))
-            return
-        except Unusable as error:
-            self._leave(Bin(files=(error.file,)), "damaged", str(error))
-            bins, skipped = without(one, error.file, self._options)
-            self._found.skipped += skipped
-            for rest in bins:
-                self._merge(rest, preview=preview)
-            return
-        except FormatError as error:
-            self._leave(one, "unsupported" if isinstance(error, UnsupportedSource) else "damaged", str(error))
-            return
-        self._options.ask()
-        self._found.outputs.append(output)
-        if self._deletes:
-            self._delete([file.ref for file in one.files])
-
-    def _leave(self, one: Bin, reason: str, detail: str) -> None:
-        log.warning("%d files from %s on were not merged: %s", len(one.files), one.uris[0], detail)
-        self._found.skipped += [Skipped(uri=uri, reason=reason, detail=detail) for uri in one.uris]
+        return Place(bucket=self._where.target.bucket, key=key, values={COMPACTED: mark})
 
     def _delete(self, refs: Sequence[ObjectRef]) -> None:
         """Delete files whose rows an output has, each only if it still is the one that was merged.

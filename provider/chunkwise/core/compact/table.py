@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chunkwise.core.compact.choosing import Choosing
 from chunkwise.core.compact.live import Active, Live
-from chunkwise.core.compact.model import Compacted, Options, Output, Skipped, Unusable
-from chunkwise.core.compact.outputs import Place, make, planned
-from chunkwise.core.compact.packing import Bin, choose, without
+from chunkwise.core.compact.making import Making
+from chunkwise.core.compact.model import Compacted, Options, Output, Skipped
+from chunkwise.core.compact.outputs import Place
+from chunkwise.core.compact.packing import Bin
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body
 from chunkwise.core.delta.append import Settings, pause, put_version
@@ -29,15 +30,7 @@ from chunkwise.core.delta.places import Table, encode
 from chunkwise.core.delta.rows import partition_path
 from chunkwise.core.delta.state import ETAG_TAG, TableState
 from chunkwise.core.delta.statistics import stats_of
-from chunkwise.core.errors import (
-    CommitContended,
-    FormatError,
-    ReadFailed,
-    SourceChanged,
-    StorageError,
-    TableNotFound,
-    UnsupportedSource,
-)
+from chunkwise.core.errors import CommitContended, ReadFailed, StorageError, TableNotFound
 from chunkwise.core.storage import objects
 
 log = logging.getLogger(__name__)
@@ -99,7 +92,8 @@ def compact_table(
     bins = choosing.bins(partition or {})
     run = _Run(client, table, live, options, settings, found, choosing.by_key)
     if preview:
-        run.preview(bins)
+        for values, one in bins:
+            run.plan(values, one)
         return found
     if not bins:
         return found
@@ -153,45 +147,27 @@ class _Run:
 
     # --- what is made ---------------------------------------------------------------------------------------
 
-    def preview(self, bins: Sequence[tuple[Mapping[str, str | None], Bin]]) -> None:
+    def plan(self, values: Mapping[str, str | None], one: Bin) -> None:
         """Say what would be made."""
-        for values, one in bins:
-            choice = choose(one.files, self._options)
-            if choice.way is None:
-                self._leave(one, "unsupported", choice.why)
-            else:
-                self._found.outputs.append(planned(one, choice, self._place(values)))
+        self._found.outputs += [output for _, _, output in self._outputs(values, one, preview=True)]
 
     def make(self, values: Mapping[str, str | None], one: Bin, made: list[Made]) -> None:
-        """Make a file, and note it."""
-        choice = choose(one.files, self._options)
-        if choice.way is None:
-            self._leave(one, "unsupported", choice.why)
-            return
-        place = self._place(values)
-        try:
-            output, _ = make(self._client, one, choice, place, self._options)
-        except SourceChanged as error:
-            self._leave(one, "stale", str(error))
-            return
-        except Unusable as error:
-            self._leave(Bin(files=(error.file,)), "damaged", str(error))
-            bins, skipped = without(one, error.file, self._options)
-            self._found.skipped += skipped
-            for rest in bins:
-                self.make(values, rest, made)
-            return
-        except FormatError as error:
-            self._leave(one, "unsupported" if isinstance(error, UnsupportedSource) else "damaged", str(error))
-            return
-        extra_args = self._options.extra_args
-        (footer,) = read_footers(self._client, [(place.bucket, place.key)], extra_args=extra_args)
-        if not isinstance(footer, Footer):
-            raise ReadFailed(f"{place.uri} could not be read again: {footer.detail}")
-        path = self._table.relative(place.bucket, place.key)
-        assert path is not None
-        replaces = tuple(self._by_key[file.ref.key] for file in one.files)
-        made.append(Made(output=output, replaces=replaces, path=path, footer=footer))
+        """Make files, and note them."""
+        for done, place, output in self._outputs(values, one):
+            extra_args = self._options.extra_args
+            (footer,) = read_footers(self._client, [(place.bucket, place.key)], extra_args=extra_args)
+            if not isinstance(footer, Footer):
+                raise ReadFailed(f"{place.uri} could not be read again: {footer.detail}")
+            path = self._table.relative(place.bucket, place.key)
+            assert path is not None
+            replaces = tuple(self._by_key[file.ref.key] for file in done.files)
+            made.append(Made(output=output, replaces=replaces, path=path, footer=footer))
+
+    def _outputs(
+        self, values: Mapping[str, str | None], one: Bin, *, preview: bool = False
+    ) -> Iterator[tuple[Bin, Place, Output]]:
+        making = Making(self._client, self._options, self._found.skipped, changed="stale", preview=preview)
+        return making.outputs(one, lambda _: self._place(values))
 
     def _place(self, values: Mapping[str, str | None]) -> Place:
         """A name that nobody else takes: what no commit names is nobody's, and can be deleted."""
@@ -201,10 +177,6 @@ class _Run:
             key=self._table.key(path),
             values={REWRITTEN: rewritten(str(self._live.metadata.get("id")), path).encode()},
         )
-
-    def _leave(self, one: Bin, reason: str, detail: str) -> None:
-        log.warning("%d files from %s on were not merged: %s", len(one.files), one.uris[0], detail)
-        self._found.skipped += [Skipped(uri=uri, reason=reason, detail=detail) for uri in one.uris]
 
     def give_up(self, made: Sequence[Made]) -> None:
         """Delete new files that no commit names; leave those that one may name."""

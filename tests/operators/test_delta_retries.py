@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import AssetAlias
 
 from chunkwise.operators.delta import (
     ReconcileDeltaOperator,
@@ -17,38 +14,11 @@ from chunkwise.operators.delta import (
 )
 from tests.support.airflow import Ran
 from tests.support.delta import Lake, lake
-from tests.support.dispatch import Run, dag
+from tests.support.dispatch import Run
+from tests.support.retries import Dies, run_twice
 from tests.support.sqs import Queue, queue
 
 __all__ = ["lake", "queue"]
-
-
-class Dies:
-    """The first try dies after its commit, before Airflow hears of anything."""
-
-    def __init__(self, then: Callable[[], Any] = lambda: None) -> None:
-        self._then: Callable[[], Any] | None = then
-
-    def __call__(self, *_: Any) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            then()
-            raise RuntimeError("the worker is gone")
-
-
-def run(run_dag: Run, operator: Any, *, died: Dies | None = None, **options: Any) -> Ran:
-    with dag() as it:
-        operator(
-            task_id="task",
-            retries=1,
-            retry_delay=timedelta(),
-            outlets=[AssetAlias("tables")],
-            post_execute=Dies() if died is None else died,
-            **options,
-        )
-    ran = run_dag(it)
-    assert ran.tries == {"task": 2}
-    return ran
 
 
 def versions(ran: Ran, lake: Lake) -> list[tuple[int, int]]:
@@ -58,7 +28,7 @@ def versions(ran: Ran, lake: Lake) -> list[tuple[int, int]]:
 
 def test_the_retry_tells_what_the_first_try_added(run_dag: Run, lake: Lake) -> None:
     files = [lake.put(f"{number}.parquet", {"id": [number, 7]}) for number in range(2)]
-    ran = run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri for file in files])
+    ran = run_twice(run_dag, S3ParquetToDeltaOperator, objects=[file.uri for file in files])
     receipt = ran.returned("task")
     assert (receipt["counts"], receipt["tables"][0]["earlier_versions"]) == ({"duplicate": 2}, [0])
     (event,) = ran.events[lake.uri]
@@ -83,7 +53,7 @@ def test_the_retry_tells_of_both_commits_if_it_makes_another_one(run_dag: Run, l
         lake.append(lake.put("other.parquet", {"id": [8]}))
         lake.put("late.parquet", {"id": [2, 3], "note": ["x", "y"]})
 
-    ran = run(
+    ran = run_twice(
         run_dag,
         S3ParquetToDeltaOperator,
         objects=[first.uri, late.uri],
@@ -100,7 +70,7 @@ def test_the_commit_is_told_although_its_files_were_compacted_meanwhile(run_dag:
     def compact() -> None:
         lake.open().optimize.compact()
 
-    ran = run(
+    ran = run_twice(
         run_dag,
         S3ParquetToDeltaOperator,
         objects=[file.uri],
@@ -116,15 +86,15 @@ def test_a_removal_is_told_too(run_dag: Run, lake: Lake) -> None:
     lake.append(lake.put("a.parquet", {"id": [1]}), lake.put("b.parquet", {"id": [2]}))
     gone = lake.delete("a.parquet")
     event = {"uri": gone.uri, "event": "ObjectRemoved:Delete"}
-    ran = run(run_dag, S3ParquetToDeltaOperator, objects=[event], on_delete="remove")
+    ran = run_twice(run_dag, S3ParquetToDeltaOperator, objects=[event], on_delete="remove")
     assert [one["counts"] for one in ran.events[lake.uri]] == [{"removed": 1}]
 
 
 def test_what_another_run_has_committed_is_not_told_again(run_dag: Run, lake: Lake) -> None:
     lake.append(lake.put("old.parquet", {"id": [0]}))
     file = lake.put("a.parquet", {"id": [1]})
-    assert versions(run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]), lake) == [(1, 1)]
-    assert run(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]).events == {}
+    assert versions(run_twice(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]), lake) == [(1, 1)]
+    assert run_twice(run_dag, S3ParquetToDeltaOperator, objects=[file.uri]).events == {}
 
 
 @pytest.mark.parametrize("more", [{}, {"partition": {"ds": "2024-01-01"}}], ids=["whole", "partition"])
@@ -133,7 +103,7 @@ def test_the_retry_tells_which_files_of_json_were_loaded(
 ) -> None:
     lake.s3.put("in/f.jsonl", b'{"id":1}\n{"id":2}\n')
     objects = [{"bucket": lake.s3.bucket, "key": "in/f.jsonl"}]
-    ran = run(run_dag, S3JsonlToDeltaOperator, objects=objects, table_uri=lake.uri, **more)
+    ran = run_twice(run_dag, S3JsonlToDeltaOperator, objects=objects, table_uri=lake.uri, **more)
     assert ran.returned("task")["counts"] == {"replay": 1}
     assert versions(ran, lake) == [(0, 2)]
 
@@ -142,7 +112,7 @@ def test_the_retry_tells_which_messages_became_rows(run_dag: Run, lake: Lake, qu
     """They were deleted: the queue is empty, and nothing is committed any more."""
     queue.send('{"id":1}', '{"id":2}')
     given = {"sqs_queue": queue.url, "table_uri": lake.uri, "wait_time_seconds": 1}
-    ran = run(run_dag, SqsToDeltaOperator, **given)
+    ran = run_twice(run_dag, SqsToDeltaOperator, **given)
     assert ran.states == {"task": "success"}
     assert (ran.returned("task")["version"], ran.returned("task")["rows"]) == (0, 0)
     assert versions(ran, lake) == [(0, 2)]
@@ -151,5 +121,5 @@ def test_the_retry_tells_which_messages_became_rows(run_dag: Run, lake: Lake, qu
 def test_the_retry_tells_what_was_mended(run_dag: Run, lake: Lake) -> None:
     lake.append(lake.put("old.parquet", {"id": [0]}))
     lake.put("orphan.parquet", {"id": [1]})
-    ran = run(run_dag, ReconcileDeltaOperator, table_uri=lake.uri, repair=["orphan"], grace_minutes=0)
+    ran = run_twice(run_dag, ReconcileDeltaOperator, table_uri=lake.uri, repair=["orphan"], grace_minutes=0)
     assert [one["version"] for one in ran.events[lake.uri]] == [1]

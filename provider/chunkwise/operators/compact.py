@@ -15,6 +15,7 @@ from chunkwise.state import plain_json
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from chunkwise.core.compact.earlier import Done
     from chunkwise.core.compact.model import Compacted, Options, Sources
 
 
@@ -49,14 +50,33 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     only memory of what was merged: whoever moves or deletes them has everything merged again, and a source
     that is overwritten is a new file, whose rows come on top.
 
-    **Cost.** One LIST request per 1,000 objects, one GET for each small footer, and for each file that is
-    written anew one more; for each output two to four. A killed task may leave an open upload, which the next
-    one aborts (in a table: a lifecycle rule), and in a table a file that no commit names, for a vacuum.
+    **Cost of a prefix.** LIST requests: one per 1,000 objects below it; four for ``prefix_uri`` and for each
+    folder above it, the bucket included, for that might be a table, and the same for ``output_uri``; for each
+    folder with work one per 1,000 objects in it, and with ``output_uri`` one per 1,000 outputs of it; and if
+    sources are deleted that have their outputs elsewhere, one for each folder with a single small file. A
+    folder with work has three requests for its lease and open uploads, and one more for each 20 seconds of
+    work; and each source is deleted by one.
+
+    **Cost of a table.** Three listings of its log and ledger, and each log entry since the last checkpoint is
+    read twice.
+
+    **Cost of both.** One GET for each footer of a small file, or of an output in a folder with work, and one
+    more for each file that is merged (several for those above 8 MiB); for each output four, in a table five,
+    and those for its parts. A killed task may leave an open upload, which the next one aborts (in a table: a
+    lifecycle rule), and in a table a file that no commit names, for a vacuum. A try after the first one lists
+    what lies below the outputs' prefix, or the log, once more, and reads what was written since the run
+    began: footers of outputs, or log entries, 1,000 at most.
 
     **Return value.** Counts, bytes before and after, bytes that passed through the worker or were copied by
-    S3, each output with its way, and the files that were not merged, with a reason; never data. Outlet assets
-    get the same as the extra of their event; an outlet alias gets an event for the prefix or the table if
-    something was merged.
+    S3, each output with its way, the files that were not merged, with a reason, and what earlier tries did;
+    never data. Outlet assets get the same as the extra of their event; an outlet alias gets an event for the
+    prefix or the table if something was merged.
+
+    **What an earlier try has merged** is told at least once, too. Airflow drops the events of a try that
+    fails or is killed: the try that succeeds, after a retry or a clear, finds its commits in the log of a
+    table, and its outputs below a prefix, whose footers name the task and its run. An outlet alias gets an
+    event for each of these commits, or one for all of these outputs. An output that somebody else has merged
+    again since is told by whoever did; one that was moved or deleted is told by nobody.
 
     :param prefix_uri: ``s3://bucket/prefix`` of a folder; folders below it belong to it. (templated)
     :param table_uri: ``s3://bucket/prefix`` of a Delta table, instead. (templated)
@@ -144,12 +164,13 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         """
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "min_age_minutes", "max_reported")
-            done = self._table(context) if self._is_table() else self._prefix(context)
-            receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
+            done, earlier = self._table(context) if self._is_table() else self._prefix(context)
+            told = [plain_json(one.to_json()) for one in earlier]
+            receipt: dict[str, Any] = {**plain_json(done.to_json(most=self.max_reported)), "earlier": told}
             for one in receipt["not_merged"]:
                 self.log.warning("%s %s: %s", one["reason"], one["uri"], one["detail"])
             changed = receipt["outputs_total"] and not receipt["preview"]
-            publish_receipt(context, self.outlets, receipt, [receipt] if changed else [])
+            publish_receipt(context, self.outlets, receipt, [*told, receipt] if changed else told)
         return receipt
 
     def _is_table(self) -> bool:
@@ -174,45 +195,51 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 ).naming(name)
         return True
 
-    def _prefix(self, context: Context) -> Compacted:
+    def _prefix(self, context: Context) -> tuple[Compacted, list[Done]]:
         # here, not above: DAGs are parsed often
+        from chunkwise.core.compact.earlier import earlier_of_prefix
         from chunkwise.core.compact.prefix import compact_prefix
         from chunkwise.core.compact.where import Where
+        from chunkwise.operators.delta.settings import tried_since, work_of
 
         assert self.prefix_uri is not None
-        owner, run = who(context)
-        return compact_prefix(
-            self.hook.conn,
-            Where(
-                uri=self.prefix_uri, output_uri=self.output_uri, sources=self.sources, pattern=self.pattern
-            ),
-            options=self._options(),
-            preview=flag("preview", self.preview),
-            owner=owner,
-            run=run,
+        where = Where(
+            uri=self.prefix_uri, output_uri=self.output_uri, sources=self.sources, pattern=self.pattern
         )
+        options, preview = self._options(), flag("preview", self.preview)
+        info, (owner, run) = work_of(context), who(context)
+        earlier = earlier_of_prefix(self.hook.conn, where, info, tried_since(context), options)
+        done = compact_prefix(
+            self.hook.conn, where, options=options, preview=preview, owner=owner, run=run, info=info
+        )
+        return done, earlier
 
-    def _table(self, context: Context) -> Compacted:
+    def _table(self, context: Context) -> tuple[Compacted, list[Done]]:
         # here, not above: a process that used deltalake must not fork
+        from chunkwise.core.compact.earlier import earlier_of_table
         from chunkwise.core.compact.table import compact_table
         from chunkwise.core.delta import Policy, Table
         from chunkwise.operators.delta.settings import settings_of
 
         assert self.table_uri is not None
-        return compact_table(
+        table, preview = Table.at(self.table_uri), flag("preview", self.preview)
+        settings = settings_of(
+            self.hook,
+            context,
+            Policy(),
+            checkpoint_every=self.checkpoint_every,
+            extra_args=self.s3_extra_args,
+        )
+        earlier = earlier_of_table(self.hook.conn, table, settings)
+        done = compact_table(
             self.hook.conn,
-            Table.at(self.table_uri),
+            table,
             partition=self.partition,
             options=self._options(),
-            settings=settings_of(
-                self.hook,
-                context,
-                Policy(),
-                checkpoint_every=self.checkpoint_every,
-                extra_args=self.s3_extra_args,
-            ),
-            preview=flag("preview", self.preview),
+            settings=settings,
+            preview=preview,
         )
+        return done, earlier
 
     def _options(self) -> Options:
         from chunkwise.core.compact.model import Options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from chunkwise.core.compact.marks import COMPACTED
+from chunkwise.core.compact.marks import COMPACTED, MADE_BY
 from chunkwise.core.compact.schema import ARROW, FileSchema, told_to_arrow
 from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.metadata import File
@@ -39,7 +39,7 @@ class Agreed:
 
         :param more: its own; marks of its sources are none of it.
         """
-        own = (COMPACTED, *more)
+        own = (COMPACTED, MADE_BY, *more)
         found = {key: value for key, value in (self._values or {}).items() if key not in own}
         schema = self._schema
         if ARROW not in found and schema.arrow is not None and not schema.arrow.equals(schema.natural):

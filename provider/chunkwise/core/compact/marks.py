@@ -3,7 +3,7 @@
 Its name is a digest of its sources, so that whoever merges the same ones finds it. Its footer has 16 bytes of
 each file whose rows it has, those of its sources' own footers included: files that lie there still, or again,
 are known by them, whatever became of the output in between. It also says under which key it was written, for
-readers copy such metadata into files that have other rows.
+readers copy such metadata into files that have other rows. Beside that, it may say in whose work it was made.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -25,6 +25,8 @@ from chunkwise.core.storage.source import ObjectRef
 
 #: key of the metadata in the footer of an output
 COMPACTED: Final = b"chunkwise.compacted"
+#: key of what it says of the work that made it; others that find it may have another one
+MADE_BY: Final = b"chunkwise.compacted_by"
 _NAME: Final = re.compile(r"compacted-[0-9a-f]{32}\.parquet")
 _DIGEST: Final = 16
 
@@ -72,6 +74,14 @@ def mark_of(rows: int, files: int, digests: Iterable[bytes], key: str) -> bytes:
     """The value for the footer of what is written under a key."""
     data = base64.b64encode(b"".join(sorted(digests))).decode("ascii")
     return msgspec.json.encode(Mark(rows=rows, files=files, sources=data, key=key))
+
+
+def maker_of(info: Mapping[str, Any]) -> bytes:
+    """The value for the footer of what is made in a work.
+
+    :param info: the same for all tries of it.
+    """
+    return msgspec.json.encode(info, order="sorted")
 
 
 def mark_in(head: Struct, key: str) -> Mark | None:

@@ -98,6 +98,8 @@ class File:
     :param habits: of who wrote it, column by column; of nobody, if it has no row group.
     :param stands_for: 16 bytes of each file whose rows it has, if it is the output of a compaction.
     :param is_output: whether it is one.
+    :param made_of: files that it was made of, if so.
+    :param made_by: what it says of the work that made it, if so.
     :param fixed: why its row groups cannot be moved; empty: they can.
     """
 
@@ -110,6 +112,8 @@ class File:
     habits: tuple[Habit, ...] = ()
     stands_for: frozenset[bytes] = frozenset()
     is_output: bool = False
+    made_of: int = 0
+    made_by: bytes = b""
     fixed: str = ""
 
 

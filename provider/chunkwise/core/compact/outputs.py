@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -39,17 +39,24 @@ class Place:
 
     :param bucket: of it.
     :param key: of it.
-    :param values: key/value metadata of its footer.
+    :param values: key/value metadata of its footer, by which it is known.
+    :param notes: more of it, which may be others where somebody else has made it.
     """
 
     bucket: str
     key: str
     values: Mapping[bytes, bytes]
+    notes: Mapping[bytes, bytes] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
         """``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """All that is written."""
+        return {**self.values, **self.notes}
 
 
 def planned(one: Bin, choice: Choice, place: Place) -> Output:
@@ -121,7 +128,7 @@ def verified(client: Any, ref: ObjectRef, rows: int, values: Mapping[bytes, byte
 
 
 def _join(client: Any, one: Bin, output: Output, place: Place, options: Options) -> Output:
-    segments = joined(client, one.files, place.values, options)
+    segments = joined(client, one.files, place.metadata, options)
     receipt = concat(
         client,
         segments,
@@ -156,7 +163,7 @@ def _rewrite(client: Any, one: Bin, output: Output, place: Place, options: Optio
         content_type=CONTENT_TYPE,
         extra_args=options.extra_args,
     ) as writer:
-        read = rewrite(client, one.files, place.values, options, writer)
+        read = rewrite(client, one.files, place.metadata, options, writer)
         options.ask()
     assert writer.receipt is not None
     written = writer.bytes_written

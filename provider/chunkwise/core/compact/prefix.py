@@ -9,7 +9,7 @@ once a run has ended well, each is there exactly once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import Any, Final
 from chunkwise.core.compact.census import judge
 from chunkwise.core.compact.holding import Held
 from chunkwise.core.compact.making import Making
-from chunkwise.core.compact.marks import COMPACTED, identity, is_named, mark_of
+from chunkwise.core.compact.marks import COMPACTED, MADE_BY, identity, is_named, maker_of, mark_of
 from chunkwise.core.compact.model import Compacted, File, Options, Skipped
 from chunkwise.core.compact.outputs import Place
 from chunkwise.core.compact.packing import Bin, pack
@@ -44,6 +44,7 @@ def compact_prefix(
     preview: bool = False,
     owner: str = "chunkwise",
     run: str = "",
+    info: Mapping[str, Any] | None = None,
 ) -> Compacted:
     """Merge the small files of each folder.
 
@@ -54,6 +55,8 @@ def compact_prefix(
     :param preview: look and decide only; nothing is written or deleted.
     :param owner: who compacts, for whoever finds its lease (host, task).
     :param run: which run of it.
+    :param info: in which work, the same for all tries of it: outputs say so, see
+        :func:`chunkwise.core.compact.earlier.earlier_of_prefix`.
     :raises ConfigError: the places do not go together, or it is a table.
     :raises StorageError: S3 refuses, or failed at every attempt; the next run goes on.
     """
@@ -65,7 +68,7 @@ def compact_prefix(
     deletes = where.sources == "delete" and not preview
     found = Compacted(uri=where.source.uri, preview=preview, deletes=deletes)
     for folder in folders_with_work(client, where, options, found):
-        one = _Folder(client, where, folder, options)
+        one = _Folder(client, where, folder, options, info or {})
         if preview:
             found.add(one.run(preview=True))
             continue
@@ -98,8 +101,11 @@ def _held(folder: _Folder, held: Held) -> Compacted:
 class _Folder:
     """One folder."""
 
-    def __init__(self, client: Any, where: Where, folder: str, options: Options) -> None:
+    def __init__(
+        self, client: Any, where: Where, folder: str, options: Options, info: Mapping[str, Any]
+    ) -> None:
         self._client = client
+        self._notes = {MADE_BY: maker_of(info)} if info else {}
         self._where = where
         self._options = self._given = options
         self._found = Compacted(uri="")
@@ -205,7 +211,8 @@ class _Folder:
         key = self.target_front + one.name
         digests |= {identity(file.ref) for file in one.files}
         mark = mark_of(one.rows, len(one.files), digests, key)
-        return Place(bucket=self._where.target.bucket, key=key, values={COMPACTED: mark})
+        bucket = self._where.target.bucket
+        return Place(bucket=bucket, key=key, values={COMPACTED: mark}, notes=self._notes)
 
     def _delete(self, refs: Sequence[ObjectRef]) -> None:
         """Delete files whose rows an output has, each only if it still is the one that was merged.

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final
 
-from chunkwise.core.compact.marks import mark_in
+from chunkwise.core.compact.heads import key_values
+from chunkwise.core.compact.marks import MADE_BY, mark_in
 from chunkwise.core.compact.model import File, Options, Skipped
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.errors import (
@@ -124,6 +125,8 @@ def described(footer: Footer, ref: ObjectRef, schemas: Schemas) -> File:
     if end > footer.start:
         fixed = fixed or "its bloom filters lie behind its footer"
     mark = mark_in(footer.head, ref.key)
+    if mark is not None and mark.rows != rows:
+        mark = None
     return File(
         ref=ref,
         schema=schemas.of(footer.head, name),
@@ -132,8 +135,10 @@ def described(footer: Footer, ref: ObjectRef, schemas: Schemas) -> File:
         groups=len(footer.groups),
         data_bytes=size,
         data_end=end,
-        stands_for=frozenset() if mark is None or mark.rows != rows else mark.digests,
-        is_output=mark is not None and mark.rows == rows,
+        stands_for=frozenset() if mark is None else mark.digests,
+        is_output=mark is not None,
+        made_of=0 if mark is None else mark.files,
+        made_by=b"" if mark is None else key_values(footer.head).get(MADE_BY, b""),
         fixed=fixed,
     )
 

@@ -24,7 +24,7 @@ from chunkwise.core.storage import objects
 _MOST: Final = 1000
 _READERS: Final = 8
 #: by which S3's clock and that of whoever started the work may differ
-_DOUBT: Final = timedelta(minutes=10)
+DOUBT: Final = timedelta(minutes=10)
 _ACTION: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -39,7 +39,7 @@ def earlier_commits(client: Any, table: Table, settings: Settings) -> tuple[Earl
     if settings.tried_since is None or not settings.info:
         return ()
     front = table.key(LOG) + "/"
-    since = settings.tried_since - _DOUBT
+    since = settings.tried_since - DOUBT
     newest: deque[int] = deque(maxlen=_MOST)
     for one in objects.list_objects(client, table.bucket, front, extra_args=settings.extra_args):
         version = version_of(one.key[len(front) :])

@@ -42,8 +42,8 @@ def settings_of(
         policy=policy,
         maintenance=maintenance_of(hook, checkpoint_every, extra_args),
         extra_args=extra_args,
-        info={"airflow": _who(context), **(info or {})},
-        tried_since=_tried_since(context),
+        info={**work_of(context), **(info or {})},
+        tried_since=tried_since(context),
         **more,
     )
 
@@ -69,16 +69,16 @@ def policy_of(task: Any) -> Policy:
     return Policy(partition_types=getattr(task, "partition_types", None) or {}, **chosen)
 
 
-def _who(context: Context) -> dict[str, Any]:
-    """The same for all tries of a task instance, and for no other one."""
+def work_of(context: Context) -> dict[str, Any]:
+    """The same for all tries of a task instance, and for no other one; it is kept with what they make."""
     ti = context["ti"]
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": str(ti.run_id)}
     index = getattr(ti, "map_index", None)
-    return who if index is None or index < 0 else {**who, "map_index": index}
+    return {"airflow": who if index is None or index < 0 else {**who, "map_index": index}}
 
 
-def _tried_since(context: Context) -> datetime | None:
-    """Since when earlier tries of the task may have committed; ``None``: this is the first one."""
+def tried_since(context: Context) -> datetime | None:
+    """Since when earlier tries of the task may have done something; ``None``: this is the first one."""
     if (getattr(context["ti"], "try_number", 1) or 1) <= 1:
         return None
     run = context.get("dag_run")

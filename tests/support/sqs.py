@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 import time
 import uuid
@@ -196,3 +197,9 @@ def queue(moto_s3: str) -> Iterator[Queue]:
     found = Queue(moto_s3)
     yield found
     found.remove()
+
+
+def wide_bodies(count: int) -> Iterator[str]:
+    """Messages of 200 KB, numbered, half of which compression takes away."""
+    for number in range(count):
+        yield json.dumps({"id": number, "text": os.urandom(100_000).hex()})

@@ -15,7 +15,8 @@ import msgspec
 from chunkwise.aws_lambda import clients, environment, logs
 from chunkwise.aws_lambda.secrets import Secrets
 from chunkwise.core.errors import ChunkwiseError, ConfigError, MessageTooLong, ObjectExists, RequestRefused
-from chunkwise.core.queue.send import MAX_MESSAGE, send_rows, sendable
+from chunkwise.core.queue.bodies import Rows
+from chunkwise.core.queue.send import MAX_MESSAGE, needs_spelling, send_rows, sendable
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import objects
 from chunkwise.core.units import MiB
@@ -63,7 +64,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         low=1,
         high=256 * MiB,
         default=str(32 * MiB),
-        means="bytes of a decompressed body; a function needs about three times as much memory",
+        means="bytes of a decompressed body; a function needs 128 MB and about three times as much, for tiny rows"
+        " eight times as much memory",
     ),
 )
 #: seconds after which a client may try again
@@ -106,8 +108,11 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     come twice. On S3 an object is named by the request's ``idempotency-key``, if it has one, and its content:
     sent again, it is the same object. The name of a request without such a key holds Lambda's request id.
 
-    **Size.** Lambda takes 6 MB of a request, as it was sent. In SQS a row may have 1 MiB, or what the queue's
-    ``MaximumMessageSize`` says.
+    **Size.** Lambda takes 6 MB of a request, as it was sent. A compressed body is inflated up to
+    ``CHUNKWISE_WEBHOOK_MAX_BYTES`` and no further, whatever it would become, and only for who knows the
+    secret. Beside what was sent and 64 MiB of Lambda's runtime and libraries, memory is two to three times
+    the inflated body, and up to eight times it for rows of a few bytes each. In SQS a row may have 1 MiB, or
+    what the queue's ``MaximumMessageSize`` says.
 
     **Events** are those of function URLs, API Gateway (HTTP and REST) and load balancers, also with headers
     of several values, of which the last one counts.
@@ -161,12 +166,12 @@ def _secret(settings: Settings) -> str:
     return secret
 
 
-def _keep(rows: list[bytes], request: Request, settings: Settings, request_id: str) -> None:
+def _keep(rows: Rows, request: Request, settings: Settings, request_id: str) -> None:
     """:raises ChunkwiseError: not all rows are safe."""
     if settings.queue_url is None:
-        _put(b"\n".join(rows) + b"\n", request, settings, request_id)
+        _put(rows.text, request, settings, request_id)
         return
-    sent = [sendable(row) for row in rows]
+    sent = Rows(map(sendable, rows)) if needs_spelling(rows.text) else rows
     for number, row in enumerate(sent, 1):
         if len(row) > MAX_MESSAGE:
             raise RequestRefused(
@@ -184,7 +189,7 @@ def _keep(rows: list[bytes], request: Request, settings: Settings, request_id: s
         raise
 
 
-def _put(lines: bytes, request: Request, settings: Settings, request_id: str) -> None:
+def _put(lines: bytearray, request: Request, settings: Settings, request_id: str) -> None:
     bucket, _, prefix = str(settings.uri).removeprefix("s3://").partition("/")
     key = request.headers.get("idempotency-key")
     name = (

@@ -32,7 +32,9 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
 
     A message is one JSON object, or JSON Lines; its rows come out byte for byte. The drain ends when the
     queue is empty or a limit is reached. Messages stay hidden from other consumers while it runs, however
-    long that takes, and are deleted once the object is there.
+    long that takes, and are deleted once the object is there. Memory is the parts under way (see
+    ``part_size``), the ten messages of a call several times, and about 1 kB for each message; not what the
+    messages hold.
 
     **Delivery.** At least once: no message is deleted before its rows are in a published object. An error
     before that publishes nothing and gives all messages back at once. A worker that is killed between the

@@ -94,9 +94,9 @@ def test_an_array_that_is_too_large_to_be_held_is_read_as_a_stream(
 
 
 @pytest.mark.parametrize(
-    "tail", [b"", b",1]", b"]]", b',{"id":"' + b"x" * 4_000 + b'"}]'], ids=["open", "number", "more", "long"]
+    "tail", [b"", b",]", b"]]", b',{"id":"' + b"x" * 4_000 + b'"}]'], ids=["open", "comma", "more", "long"]
 )
-def test_a_large_array_that_is_no_array_of_objects_adds_nothing(
+def test_what_begins_as_an_array_and_is_none_adds_nothing(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, tail: bytes
 ) -> None:
     monkeypatch.setattr(json_records, "LARGEST", 3_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
@@ -10,11 +11,10 @@ from typing import Final
 import msgspec
 
 from chunkwise.core.delta.rows import SAMPLE_BYTES, SAMPLE_ROWS
-from chunkwise.core.errors import InvalidSource, PagingError, UnsupportedSource
+from chunkwise.core.errors import InvalidSource, RecordError, UnsupportedSource
 from chunkwise.core.formats.json_text import WHITE
-from chunkwise.core.paging.splitter import RecordSplitter, SplitLimits
+from chunkwise.core.queue.elements import array_elements
 from chunkwise.core.records.compression import Compression
-from chunkwise.core.selector import Selector
 from chunkwise.core.storage import ObjectRef
 from chunkwise.core.units import MiB
 
@@ -24,7 +24,7 @@ _BATCH_BYTES: Final = 4 * MiB
 _BATCH_ROWS: Final = 10_000
 _COMPRESSED: Final[dict[str, Compression]] = {".gz": "gzip", ".zst": "zstd"}
 _SUFFIXES: Final = (".jsonl", ".ndjson", ".json")
-_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def form_of(key: str) -> tuple[str, Compression]:
@@ -76,59 +76,44 @@ def lines_of(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
 def document(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
     """The records of a ``.json`` file: of an array, one object in any layout, or lines.
 
-    :raises InvalidSource: it begins as an array and is none, or an array that is too large to be held has an
-        element that is no object.
+    :raises InvalidSource: it begins as an array and is none, or one with an element that is too large.
     """
     pieces = iter(pieces)
-    whole = bytearray()
+    head = bytearray()
     for piece in pieces:
-        whole += piece
-        if len(whole) > LARGEST:
-            if whole.lstrip(WHITE)[:1] == b"[":
-                yield from _elements(chain([bytes(whole)], pieces), ref)
-                return
-            yield from lines_of(chain([bytes(whole)], pieces), ref)
-            return
-    text = bytes(whole)
-    if text.lstrip(WHITE)[:1] == b"[":
-        try:
-            yield from map(bytes, _ARRAY.decode(text))
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise InvalidSource(f"{ref.uri} begins as a JSON array, and is none") from None
+        head += piece
+        if head := head.lstrip(WHITE):
+            break
+    rest = chain([bytes(head)], pieces)
+    if head[:1] != b"[":
+        yield from _object_or_lines(rest, ref)
         return
     try:
-        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        yield from lines_of([text], ref)
+        yield from array_elements(rest, longest=LARGEST)
+    except RecordError as error:
+        raise InvalidSource(f"{ref.uri} begins as a JSON array: {error}") from None
+
+
+def _object_or_lines(pieces: Iterator[bytes], ref: ObjectRef) -> Iterator[bytes]:
+    held: deque[bytes] = deque()
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > LARGEST:
+            break
     else:
-        yield text.strip(WHITE)
-
-
-def _elements(pieces: Iterable[bytes], ref: ObjectRef) -> Iterator[bytes]:
-    """The objects of an array of any size.
-
-    :raises InvalidSource: it is no array of objects.
-    """
-    rest = memoryview(b"")
-    blocks = iter(pieces)
-
-    def readinto(buffer: memoryview) -> int:
-        nonlocal rest
-        while not rest:
-            block = next(blocks, None)
-            if block is None:
-                return 0
-            rest = memoryview(block)
-        size = min(len(buffer), len(rest))
-        buffer[:size], rest = rest[:size], rest[size:]
-        return size
-
-    limits = SplitLimits(record=LARGEST)
-    try:
-        for batch in RecordSplitter(readinto, Selector.compile(""), limits):
-            yield from map(bytes, batch.records)
-    except PagingError as error:
-        raise InvalidSource(f"{ref.uri} begins as a JSON array, and is none of objects: {error}") from None
+        text = b"".join(held)
+        try:
+            _OBJECT.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass  # lines
+        else:
+            yield text.strip(WHITE)
+            return
+        del text
+    # what was read goes as it is used
+    yield from lines_of(chain((held.popleft() for _ in range(len(held))), pieces), ref)
 
 
 def batches(records: Iterable[bytes]) -> Iterator[list[bytes]]:

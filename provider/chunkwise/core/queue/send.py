@@ -25,7 +25,7 @@ _RETRIES: Final = Retries(attempts=4)
 _LIMIT: Final = re.compile(r"(?:shorter|longer) than (\d+) bytes")
 
 
-def messages(rows: Sequence[bytes], full: int = FULL) -> Iterator[bytes]:
+def messages(rows: Iterable[bytes], full: int = FULL) -> Iterator[bytes]:
     """Bodies of JSON Lines, in the order of the rows.
 
     :param rows: JSON texts of one line each, ``MAX_MESSAGE`` at most after :func:`sendable`.
@@ -49,6 +49,11 @@ def sendable(row: bytes) -> bytes:
     return row.replace(b"\xef\xbf\xbe", rb"\ufffe").replace(b"\xef\xbf\xbf", rb"\uffff")
 
 
+def needs_spelling(rows: bytes | bytearray) -> bool:
+    """Whether :func:`sendable` would change one of these rows."""
+    return b"\xef\xbf\xbe" in rows or b"\xef\xbf\xbf" in rows
+
+
 def send_rows(client: Any, queue_url: str, rows: Sequence[bytes], *, retries: Retries = _RETRIES) -> int:
     """Send all rows.
 
@@ -69,12 +74,14 @@ def send_rows(client: Any, queue_url: str, rows: Sequence[bytes], *, retries: Re
 
 def _send_all(client: Any, queue_url: str, rows: Sequence[bytes], full: int, retries: Retries) -> int:
     count = 0
+    left: Iterable[bytes] = rows
     longest = max(range(len(rows)), key=lambda at: len(rows[at]), default=None)
     if longest is not None and len(rows[longest]) > full:
         # what a queue may refuse goes first, and alone: then nothing was sent before
         _send(client, queue_url, [rows[longest]], retries)
-        count, rows = 1, [*rows[:longest], *rows[longest + 1 :]]
-    for batch in _batches(messages(rows, full)):
+        count = 1
+        left = (row for at, row in enumerate(rows) if at != longest)
+    for batch in _batches(messages(left, full)):
         _send(client, queue_url, batch, retries)
         count += len(batch)
     return count

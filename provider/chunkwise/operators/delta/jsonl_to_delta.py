@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon's operators are not typed
     """Load files of JSON Lines or JSON into a Delta table: each a Parquet file, all of them one commit.
 
-    Files are read, converted and uploaded as a stream, in memory that depends on batches and parts, not on
-    their size. ``.jsonl``, ``.ndjson`` and ``.json`` are read, also with ``.gz`` or ``.zst`` behind it; a
-    ``.json`` file may be an array, one object (of 64 MiB at most), or lines.
+    Files are read, converted and uploaded as a stream, in some 200 MiB of memory whatever their size: for
+    batches of 4 MiB of rows, a row group of 32 MiB and parts under way; several times a row, if one is larger
+    than a batch. ``.jsonl``, ``.ndjson`` and ``.json`` are read, also with ``.gz`` or ``.zst`` behind it; a
+    ``.json`` file may be an array, one object, or lines. A row may have 64 MiB.
 
     **Columns.** What ``schema`` gives; else what the table has; else, for a table that does not exist yet,
     what the first 10,000 rows (8 MiB) of a file show: integers are ``int64``, other numbers ``double``, and
@@ -117,6 +118,7 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         from chunkwise.core.delta import Table
         from chunkwise.core.delta.json_files import load_json_files
         from chunkwise.core.delta.loads import RowPolicy
+        from chunkwise.core.delta.news import all_news
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "max_bad_rows", "max_reported")
@@ -140,8 +142,6 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 ),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            earlier = [one.to_json(done.table.uri) for one in done.table.earlier]
-            new = [receipt] if receipt["committed"] else []
-            publish_receipt(context, self.outlets, receipt, [*earlier, *new])
+            publish_receipt(context, self.outlets, receipt, all_news(done.table, "load"))
             done.check()
         return receipt

@@ -64,8 +64,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         low=1,
         high=256 * MiB,
         default=str(32 * MiB),
-        means="bytes of a decompressed body; a function needs 128 MB and about three times as much, for tiny rows"
-        " eight times as much memory",
+        means="bytes of a decompressed body; a function needs 128 MB and three times as much memory,"
+        " eight times as much for tiny rows",
     ),
 )
 #: seconds after which a client may try again

@@ -42,8 +42,10 @@ class RelayoutRdsExportOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
     that run at once both end with the same copies. A source that changed meanwhile, and a foreign object
     under the name of a copy, are errors; nothing is deleted or overwritten.
 
-    **Beside it.** Copies raise ``ObjectCreated:Copy``: keep the target out of the notifications that feed a
-    table, or every file comes twice. Reading the export needs ``kms:Decrypt`` on its key, which is not that
+    **Beside it.** Copies raise ``ObjectCreated:Copy``, and have metadata (``chunkwise-reserved``) by which
+    S3ParquetToDeltaOperator and ReconcileDeltaOperator leave them to RdsExportToDeltaOperator: of an export
+    that is not committed, no file gets into a table. It counts where the copy was made: copies of it are
+    files like others. Reading the export needs ``kms:Decrypt`` on its key, which is not that
     of the bucket; say how copies are encrypted by ``s3_extra_args``.
 
     **Return value.** ``export``, ``ds``, ``counts`` (``tables``, ``files``, ``bytes``, ``copied``) and

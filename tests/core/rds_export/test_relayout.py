@@ -172,6 +172,12 @@ def test_large_files_are_copied_in_parts(s3: S3) -> None:
     assert s3.calls["UploadPartCopy"] == 1
     (copy,) = [key for key in copies(s3) if "2_part-00002" in key]
     assert s3.get(copy) == data
+    # in parts or not: only the commit of the export adds it
+    described = [
+        (s3.head(key)["Metadata"]["chunkwise-reserved"][:7], s3.head(key)["ContentType"])
+        for key in copies(s3)
+    ]
+    assert set(described) == {("export ", "application/vnd.apache.parquet")}
 
 
 def test_no_more_copies_than_allowed_run_at_once(s3: S3, faults: Faults) -> None:

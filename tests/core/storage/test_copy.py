@@ -70,6 +70,21 @@ def test_an_old_botocore_copies_under_a_condition_too(scaled_s3, data, monkeypat
     assert scaled_s3.get("other") == b"mine"
 
 
+@pytest.mark.parametrize("way", ["whole", "parts", "old"])
+def test_a_copy_has_the_metadata_and_the_type_that_it_is_given(scaled_s3, way, monkeypatch):
+    """Whichever way it is made, and none of its source's."""
+    one = source(scaled_s3, noise(5 * MiB + 1) if way == "parts" else b"rows")
+    if way == "old":
+        members = scaled_s3.client.meta.service_model.operation_model("CopyObject").input_shape.members
+        monkeypatch.delitem(members, "IfNoneMatch")
+    copied = {"content_type": "text/x-rows", "metadata": {"told": "yes"}}
+    for made_now in (True, False):
+        found = made(scaled_s3.client, one, bucket=scaled_s3.bucket, key="to", **copied)
+        assert found.made == made_now
+    head = scaled_s3.head("to")
+    assert (head["Metadata"]["told"], head["ContentType"]) == ("yes", "text/x-rows")
+
+
 @pytest.mark.parametrize("size", [4, 5 * MiB + 1], ids=["small", "large"])
 def test_a_foreign_object_under_the_name_is_left_alone(scaled_s3, size):
     one = source(scaled_s3, noise(size))

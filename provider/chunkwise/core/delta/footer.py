@@ -27,6 +27,7 @@ from chunkwise.core.formats.parquet.metadata import (
 )
 from chunkwise.core.formats.parquet.metadata import Footer as ParquetFooter
 from chunkwise.core.formats.parquet.thrift import Reader, Struct, get
+from chunkwise.core.reserved import MARK
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import BODY_ERRORS, code_of, is_passing, reason, status_of
 from chunkwise.core.storage.retries import Retries
@@ -53,6 +54,7 @@ class Footer:
     :param bounds: statistics by column.
     :param rewritten: of which table a compaction wrote it under which path, see :func:`rewritten`: its rows
         are of files that the table had. A file of another path has copied it.
+    :param reserved: what its metadata says of who adds it, see :mod:`chunkwise.core.reserved`.
     """
 
     size: int
@@ -62,6 +64,7 @@ class Footer:
     columns: tuple[Column, ...]
     bounds: dict[str, Bounds]
     rewritten: str | None = None
+    reserved: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +205,7 @@ def _found(
         columns=columns,
         bounds=bounds,
         rewritten=_table_of(footer.head),
+        reserved=answer.get("Metadata", {}).get(MARK),
     )
 
 

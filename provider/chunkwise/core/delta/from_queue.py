@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 4 * MiB
 _BATCH_ROWS: Final = 10_000
 
+from chunkwise.core.reserved import in_table, mark_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSpec:
@@ -191,8 +192,8 @@ def _commit(
             transient=True,
         )
     # its name is this drain's alone: no commit can have had it before
-    trusting = replace(settings, policy=replace(settings.policy, on_unproven="add"))
-    receipt = append(s3, table, [arrival], settings=trusting)
+    own = replace(settings, policy=replace(settings.policy, on_unproven="add", on_reserved="add"))
+    receipt = append(s3, table, [arrival], settings=own)
     (verdict,) = receipt.verdicts
     if verdict.kind not in ("added", "duplicate"):
         _drop(s3, arrival, notes, settings)
@@ -246,12 +247,15 @@ class _File:
             found = records(message.body.encode())
         except RecordError as error:
             aside.put(message, str(error))
+        table_id = state.metadata.get("id")
             return
         self._waiting.append((message, found))
         self._rows += len(found)
         self._bytes += len(message.body)
         if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self.flush(aside)
+            # the messages of a drain that dies before its commit come again: its file must not be added
+            metadata=mark_of("drain", in_table(table_id, path) if table_id else f"{table.uri}/{path}"),
 
     def flush(self, aside: Aside) -> None:
         """Write what waits."""

@@ -25,6 +25,7 @@ from chunkwise.core.delta.places import Table, encode, is_hidden, is_unreadable
 from chunkwise.core.delta.schema import Fields, Misfit, fit
 from chunkwise.core.delta.state import ETAG_TAG, TableState
 from chunkwise.core.delta.statistics import stats_of
+from chunkwise.core.reserved import WHY, Writer, in_table, writer_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +200,8 @@ def _judge_one(
         raise _Out(
             "replay", "", f"version {same_rows.version} has or had the rows of the file it was made of"
         )
+    if kind == "added" and policy.on_reserved == "ignore" and (writer := _writer(state, path, found)):
+        raise _Out("ignored", "reserved", WHY[writer])
     if entry is None and policy.on_unproven == "refuse" and state.is_unproven(found.last_modified):
         raise _Out(
             "rejected",
@@ -214,6 +217,14 @@ def _judge_one(
     if kind == "replaced" and entry is not None and not state.is_append_only:
         decision.removes += removals(path, entry, now_ms, others=True)
     return kind, "", ""
+
+
+def _writer(state: TableState, path: str, found: Footer) -> Writer | None:
+    """Who alone adds a file that the table does not have."""
+    table_id = str(state.metadata.get("id"))
+    writer = writer_of(found.reserved, (f"{state.place}/{path}", in_table(table_id, path)))
+    # what a drain has added and somebody has deleted is not in its messages any more
+    return None if writer == "drain" and state.ledger.get(path) is not None else writer
 
 
 def _replay(version: int) -> _Out:

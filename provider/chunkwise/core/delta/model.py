@@ -14,6 +14,7 @@ OnOverwrite = Literal["replace", "refuse"]
 OnDelete = Literal["ignore", "remove"]
 OnNanoseconds = Literal["refuse", "accept"]
 OnUnproven = Literal["refuse", "add"]
+OnReserved = Literal["ignore", "add"]
 
 Kind = Literal[
     "added",
@@ -75,6 +76,8 @@ class Policy:
     :param on_unproven: a file that the table does not have, and that is older than what log and ledger know:
         its rows may have been rewritten into another file. That can only be where somebody cleaned the log of
         a table before Chunkwise kept its ledger. ``"refuse"`` it, or ``"add"`` it all the same.
+    :param on_reserved: a file that another writer of Chunkwise put there to add it itself, see
+        :mod:`chunkwise.core.reserved`: ``"ignore"`` it, or ``"add"`` it, as that writer does.
     :param partition_types: types of partition columns of a table that is created, by name, e.g.
         ``{"ds": "date"}``; default: string.
     """
@@ -84,6 +87,7 @@ class Policy:
     on_delete: OnDelete = "ignore"
     on_nanoseconds: OnNanoseconds = "refuse"
     on_unproven: OnUnproven = "refuse"
+    on_reserved: OnReserved = "ignore"
     partition_types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +99,7 @@ class Policy:
             on_delete=OnDelete,
             on_nanoseconds=OnNanoseconds,
             on_unproven=OnUnproven,
+            on_reserved=OnReserved,
         )
 
 

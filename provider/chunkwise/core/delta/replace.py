@@ -114,7 +114,7 @@ def replace_partition(
     """
     settings = settings or Settings()
     # what the partition shall have is said: it does not matter where the rows were before
-    policy = replace(settings.policy, on_overwrite="replace", on_unproven="add")
+    policy = replace(settings.policy, on_overwrite="replace", on_unproven="add", on_reserved="add")
     first = policy if policy.partition_types else replace(policy, partition_types=default_types or {})
     extra_args = settings.extra_args
     state = table_log.load(client, table, extra_args=extra_args)

@@ -21,6 +21,7 @@ from chunkwise.core.column_names import is_name
 from chunkwise.core.errors import ConfigError, ExportDamaged, ExportIncomplete
 from chunkwise.core.rds_export.layout import place_of
 from chunkwise.core.rds_export.model import ExportTable
+from chunkwise.core.reserved import mark_of
 from chunkwise.core.storage import copy as copying
 from chunkwise.core.storage import objects
 from chunkwise.core.storage.objects import Listed
@@ -176,7 +177,16 @@ def relayout(
         arguments: dict[str, Any] = {"bucket": bucket, "key": name, "extra_args": extra_args}
         if found is not None and copying.standing(client, source, **arguments) is not None:
             return False
-        return copying.copy(client, source, largest=largest, **arguments).made
+        # a partition has one export's files: whoever adds what arrives must not put others beside them
+        mark = mark_of("export", f"s3://{bucket}/{name}")
+        return copying.copy(
+            client,
+            source,
+            content_type="application/vnd.apache.parquet",
+            metadata=mark,
+            largest=largest,
+            **arguments,
+        ).made
 
     workers = max(1, min(copies_in_flight, client.meta.config.max_pool_connections, len(files)))
     with ThreadPoolExecutor(workers, thread_name_prefix="chunkwise-copy") as pool:

@@ -51,6 +51,7 @@ def copy(
     bucket: str,
     key: str,
     content_type: str = "application/octet-stream",
+    metadata: Mapping[str, str] | None = None,
     extra_args: Mapping[str, Any] | None = None,
     largest: int = LARGEST,
     limits: Limits = S3_LIMITS,
@@ -63,6 +64,7 @@ def copy(
     is, by copied parts, or through the client if it is smaller than one.
 
     :param client: boto3 S3 client.
+    :param metadata: user metadata of the copy. That of the source is not taken over.
     :param extra_args: more arguments as for ``put_object``; each goes to the calls that accept it.
     :param largest: bytes from which on the object is copied in parts.
     :param limits: of the server, for these.
@@ -71,7 +73,7 @@ def copy(
     :raises UploadFailed: S3 refuses, or failed at every attempt.
     :raises ReadFailed: S3 does not say what stands there.
     """
-    origin = origin_of(source)
+    described = {**(metadata or {}), ORIGIN: origin_of(source)}
     if source.size > largest or not _knows_condition(client):
         receipt = concat(
             client,
@@ -80,7 +82,7 @@ def copy(
             key=key,
             on_exists="skip",
             content_type=content_type,
-            metadata={ORIGIN: origin},
+            metadata=described,
             extra_args=extra_args,
             limits=limits,
             retries=retries,
@@ -98,7 +100,7 @@ def copy(
                 CopySourceIfMatch=source.etag,
                 IfNoneMatch="*",
                 MetadataDirective="REPLACE",
-                Metadata={ORIGIN: origin},
+                Metadata=described,
                 ContentType=content_type,
                 **CallArguments(client, extra_args).of("CopyObject"),
             )

@@ -33,7 +33,9 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
 
     **Writers beside it** must put log entries under a condition, as deltalake and Delta 4 do, and Spark with
     a commit service. Files that a compaction writes below the table arrive, too: keep them out of the
-    notifications (they are known only once they are committed).
+    notifications (they are known only once they are committed). Of Chunkwise's own writers, the files of
+    SqsToDeltaOperator and the copies of RelayoutRdsExportOperator are ``ignored`` until their writer has
+    added them (``reserved``): nobody else does, so that one that fails leaves nothing that doubles rows.
 
     **Return value.** Counts of verdicts, rows, bytes, each table's version, and the first ``max_reported``
     files that were not added, with their reason; never data. Outlet assets get the same as the extra of their

@@ -41,7 +41,8 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     on: rows are added once, whatever other writers do meanwhile, and a task that was killed or runs twice
     goes on with what is left. **A writer that fails leaves orphans, too**, which have rows that another file
     has (an aborted compaction or overwrite): do not repair orphans where engines write into the same folders,
-    or let ``suffix`` tell arrivals from their files.
+    or let ``suffix`` tell arrivals from their files. Chunkwise's own compactions, drains of queues and copies
+    of exports mark theirs: such an orphan is told, and never added.
 
     **Cost.** One LIST request per 1,000 objects, one more per 1,000 differences, and reading the log. One GET
     for each file that is mended, one commit for 1,000 of them. Memory: some 400 bytes for each file that the

@@ -36,11 +36,12 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
 
     **Delivery.** A message's rows are in the table once, also when a worker is killed at any point: before a
     commit, the drain notes the ids of its messages beside the log (``_chunkwise/drains/``), and whoever gets
-    such a message again only deletes it. An error before the commit gives all messages back at once. Several
-    drains may share a queue; one that notices, before its commit, that another one has brought a message of
-    its own gives up and can be tried again. What is left: two drains that hold one message, because SQS
-    showed it too soon, and that commit at the very same moment. Producers that send a message twice send two
-    messages.
+    such a message again only deletes it. An error before the commit gives all messages back at once. Nobody
+    but the drain adds its file, whatever events and reconciliations tell of it: its metadata says so
+    (``chunkwise-reserved``), so that what a failed drain leaves doubles no rows. Several drains may share a
+    queue; one that notices, before its commit, that another one has brought a message of its own gives up and
+    can be tried again. What is left: two drains that hold one message, because SQS showed it too soon, and
+    that commit at the very same moment. Producers that send a message twice send two messages.
 
     **Return value.** ``version``, ``rows``, ``messages``, ``replayed``, ``bad_messages``, ``deleted``,
     ``stop_reason`` and more; never data. Outlet assets get the same as the extra of their event, an outlet

@@ -63,6 +63,23 @@ def test_the_last_word_on_an_object_counts():
     assert [(type(one), one.key) for one in both] == [(ObjectRemoved, "a"), (ObjectCreated, "b")]
 
 
+def test_deleting_an_old_version_takes_no_arrival_away():
+    new = item("a", "01", version_id="v2")
+    old = {**item("a", "02", version_id="v1"), "event": "LifecycleExpiration:Delete"}
+    for removed in (False, True):
+        (found,) = s3_objects({ARRIVALS: [watched(new), watched(old)]}, removed=removed)
+        assert (type(found), found.version_id, found.uncertain) == (ObjectCreated, "v2", False)
+
+
+def test_an_uncertain_removal_takes_no_arrival_away_and_is_told_to_who_asks_for_it():
+    """As of a file that was deleted and written anew in one second, and found by a listing."""
+    gone = {**item("a"), "event": "ObjectRemoved:Delete", "time": "2023-12-21T10:00:00.400Z"}
+    listed = {"bucket": "b", "key": "a", "event": "ObjectCreated:Listed", "time": "2023-12-21T10:00:00Z"}
+    events = {ARRIVALS: [watched(gone), watched(listed)]}
+    assert [(type(one), one.uncertain) for one in s3_objects(events)] == [(ObjectCreated, True)]
+    assert [type(one) for one in s3_objects(events, removed=True)] == [ObjectCreated, ObjectRemoved]
+
+
 def test_events_of_amazons_trigger_and_of_the_reconciliation_are_read_too(caplog):
     message = {"MessageId": "1", "Body": s3_body(s3_record("b", "a b"))}
     amazons = Event({"from_trigger": True, "payload": {"status": "success", "message_batch": [message]}})

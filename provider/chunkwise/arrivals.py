@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, overload
 
 from chunkwise.core.errors import ArrivalsLost
-from chunkwise.core.events.collapse import collapse
+from chunkwise.core.events.collapse import candidates, collapse
 from chunkwise.core.events.model import CREATED, Ignored, ObjectCreated, ObjectRemoved, Rejected, event_of
 from chunkwise.core.events.parse import parse
 from chunkwise.core.events.partitions import is_shortened
@@ -57,7 +57,8 @@ def s3_objects(
         :class:`~chunkwise.operators.s3_event.S3EventRouterOperator` made it: the objects of that partition
         only.
     :param removed: whether objects that are no longer there are among them; else an object that was removed
-        after it arrived is left out.
+        after it arrived is left out. One that is there is never left out: deleting another version of it is
+        no removal, and where the order is uncertain it is told, and followed by its removal if asked for.
     :raises ArrivalsLost: what the router kept of the partition is gone, as after its task was cleared, and
         the key of the partition does not name an object itself.
     """
@@ -84,7 +85,9 @@ def s3_objects(
             f"what Airflow kept of {of} is gone: run the task that "
             "routed it again, or let ReconcileArrivalsOperator tell of its objects anew"
         )
-    return [one for one in collapse(found) if removed or isinstance(one, ObjectCreated)]
+    if removed:
+        return candidates(found)
+    return [one for one in collapse(found) if isinstance(one, ObjectCreated)]
 
 
 def _events(events: Mapping[Any, Iterable[Any]]) -> Iterator[Any]:

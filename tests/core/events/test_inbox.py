@@ -126,6 +126,21 @@ def test_duplicates_and_earlier_events_of_a_batch_are_one_event(queue, sqs_proxy
     assert queue.counts() == (0, 0)
 
 
+def test_what_may_be_there_and_may_be_gone_is_told_to_both_kinds_of_filters(queue, sqs_proxy):
+    gone = s3_record("landing", "a", event="ObjectRemoved:Delete", sequencer="0A")
+    queue.send(s3_body(gone, s3_record("landing", "a", sequencer="0001")))
+
+    async def run() -> list[Batch]:
+        async with opened(sqs_proxy.endpoint, queue) as inbox:
+            return await take(inbox, 2)
+
+    (batch,) = asyncio.run(run())
+    assert [(event.event, event.uncertain) for event in batch.events] == [
+        ("ObjectCreated:Put", True),
+        ("ObjectRemoved:Delete", True),
+    ]
+
+
 def test_a_message_stays_hidden_for_as_long_as_it_is_needed(queue, sqs_proxy):
     """It is hidden again after a third of the time, and when that fails at every look until it is done."""
     queue.announce("a")

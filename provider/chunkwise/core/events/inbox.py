@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from chunkwise.core.events.collapse import collapse
+from chunkwise.core.events.collapse import candidates
 from chunkwise.core.events.holding import CALL_MESSAGES, Holding
 from chunkwise.core.events.model import Ignored, ObjectCreated, ObjectRemoved, Rejected
 from chunkwise.core.events.parse import parse
@@ -49,7 +49,8 @@ class Poison:
 class Batch:
     """Messages that were received together.
 
-    :param events: the last event of each object that they name.
+    :param events: the last event of each object that they name; two, where it is uncertain whether a removal
+        came after a creation.
     :param messages: ids of those that are hidden until :meth:`Inbox.done` or :meth:`Inbox.release`.
     """
 
@@ -148,7 +149,7 @@ class Inbox:
             if not more or self.held + CALL_MESSAGES > self._limit:
                 break
             wait = 0
-        return Batch(events=tuple(collapse(events)), messages=tuple(names))
+        return Batch(events=tuple(candidates(events)), messages=tuple(names))
 
     async def _take(
         self, message: dict[str, Any], names: list[str]

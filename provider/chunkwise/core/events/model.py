@@ -62,7 +62,11 @@ class ObjectCreated(ObjectEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectRemoved(ObjectEvent):
-    """An object that is no longer there: deleted, hidden by a delete marker, or expired by a rule."""
+    """An object that is no longer there: deleted, hidden by a delete marker, or expired by a rule.
+
+    Where it names a version and is no :attr:`marker`, that version was deleted for good. Others may be there,
+    also when no event tells of them: only the object itself can tell.
+    """
 
     @property
     def marker(self) -> bool:

@@ -41,8 +41,8 @@ def bomb(size: int) -> bytes:
 
 
 BODIES = {
-    "bomb": (lambda: bomb(1024 * MiB), 413, 1.6),
-    "above the limit": (lambda: gzip.compress(b'{"a":1}\n' * (LIMIT // 8 + 1), 1), 413, 1.6),
+    "bomb": (lambda: bomb(1024 * MiB), 413, 1.9),
+    "above the limit": (lambda: gzip.compress(b'{"a":1}\n' * (LIMIT // 8 + 1), 1), 413, 1.9),
     "lines": (lambda: gzip.compress((b'{"a":"' + b"x" * 91 + b'"}\n') * (LIMIT // 100), 1), 202, 3.0),
     "tiny lines": (lambda: gzip.compress(b"{}\n" * (LIMIT // 3), 1), 202, 9.0),
     "tiny elements": (lambda: gzip.compress(b"[" + b"{}," * (LIMIT // 3 - 1) + b"{}]", 1), 202, 9.0),

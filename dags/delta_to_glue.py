@@ -35,9 +35,12 @@ with DAG(
 
     @task
     def changed(triggering_asset_events: Any = None) -> list[str]:
-        """Each table that the events of this run name, once: the newest version is read in any case."""
+        """Each table that the events of this run name, once: the newest version is read in any case.
+
+        A folder of files that was compacted is no table, and has no version.
+        """
         events = (event for found in triggering_asset_events.values() for event in found)
-        return sorted({event.extra["uri"] for event in events})
+        return sorted({event.extra["uri"] for event in events if event.extra["version"] is not None})
 
     # A table is called as its folder. Two of one name are an error, and not each other's columns.
     DeltaToGlueOperator.partial(

@@ -79,11 +79,17 @@ with DAG(
 
     @task
     def news(triggering_asset_events: Any = None) -> list[str]:
-        """One event for each table that has a new version; a run may have several of one table."""
+        """One event for each table that has a new version; a run may have several of one table.
+
+        All operators that commit tell of it in one form, so the alias may be an outlet of any of them. A
+        folder of files that was compacted is no table, and has no version.
+        """
+        extras = [event.extra for events in triggering_asset_events.values() for event in events]
         return [
-            f"{event.extra['uri']} at version {event.extra['version']}: {event.extra['rows']} rows more"
-            for events in triggering_asset_events.values()
-            for event in events
+            f"{one['uri']} at version {one['version']}, by {one['operation']}: {one['rows']} rows came in, "
+            f"with {one['files_added']} files; {one['files_removed']} files went"
+            for one in extras
+            if one["version"] is not None
         ]
 
     news()

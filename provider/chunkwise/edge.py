@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
@@ -16,6 +16,9 @@ from chunkwise.core.dispatch.model import Plan
 from chunkwise.core.dispatch.pages.model import ApiSource
 from chunkwise.core.errors import ChunkwiseError, ConfigError, SecretRejected
 from chunkwise.hooks.http import PagedApiHook
+
+if TYPE_CHECKING:
+    from chunkwise.core.delta.news import News
 
 #: AWS Lambda quotas: a synchronous call may take 900 seconds. No retries in the client, which would run the
 #: function again behind our back: who calls retries.
@@ -114,7 +117,7 @@ def publish_receipt(
     context: Any,
     outlets: Sequence[Any],
     receipt: dict[str, Any],
-    told: Sequence[Mapping[str, Any]] | None = None,
+    told: Sequence[Mapping[str, Any] | News] | None = None,
 ) -> None:
     """Give the asset events of a task its receipt.
 
@@ -122,12 +125,15 @@ def publish_receipt(
     :param told: what is new, each with its ``uri``; default: the receipt, if it has one.
     """
     events = context["outlet_events"]
+    if told is None:
+        told = [receipt] if receipt.get("uri") is not None else []
     for outlet in outlets:
         if not isinstance(outlet, AssetAlias):
             events[outlet].extra = receipt
             continue
-        for one in told if told is not None else [receipt] if receipt["uri"] is not None else []:
-            events[outlet].add(Asset(uri=one["uri"]), extra=dict(one))
+        for one in told:
+            extra = dict(one) if isinstance(one, Mapping) else one.to_json()
+            events[outlet].add(Asset(uri=extra["uri"]), extra=extra)
 
 
 def who(context: Any) -> tuple[str, str]:

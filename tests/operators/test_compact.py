@@ -64,7 +64,8 @@ def test_files_of_a_prefix_become_one_and_that_is_told(run_dag: Run, s3: S3) -> 
     receipt = ran.returned("compact")
     assert (receipt["files_before"], receipt["files_after"], receipt["rows"]) == (3, 1, 15)
     assert ran.events[watcher.uri] == [receipt]
-    assert ran.events[uri] == [receipt]
+    (event,) = ran.events[uri]
+    assert event.items() >= {"version": None, "rows": 0, "files_added": 1, "files_removed": 3}.items()
     assert [row["id"] for row in folder.rows()] == list(range(15))
     again = run(run_dag, prefix_uri=uri, sources="delete", outlets=[AssetAlias("changed")])
     assert again.returned("compact")["outputs"] == []

@@ -40,22 +40,26 @@ def test_the_retry_tells_which_version_the_first_try_committed(run_dag: Run, lak
     assert event == {
         "uri": lake.uri,
         "version": 3,
+        "operation": "compact",
         "committed": True,
-        "preview": False,
-        "files_merged": 3,
-        "files_written": 1,
-        "rows": 3,
+        "created": False,
+        "rows": 0,
         "bytes": lake.actions("add", 3)[0]["size"],
+        "files_added": 1,
+        "files_removed": 3,
+        "new_columns": [],
+        "new_columns_total": 0,
     }
-    assert receipt["earlier"] == [event]
-    assert event.keys() <= receipt.keys()
+    (told,) = receipt["earlier"]
+    assert (told["version"], told["files_merged"], told["rows"]) == (3, 3, 3)
+    assert told.keys() <= receipt.keys()
 
 
 def test_the_retry_tells_of_both_commits_and_of_nobody_elses(run_dag: Run, lake: Lake) -> None:
     fill(lake, 0, 1)
     died = Dies(lambda: fill(lake, 2, 3))
     ran = run_twice(run_dag, ParquetCompactOperator, table_uri=lake.uri, died=died)
-    assert [(one["version"], one["files_merged"]) for one in ran.events[lake.uri]] == [(2, 2), (5, 3)]
+    assert [(one["version"], one["files_removed"]) for one in ran.events[lake.uri]] == [(2, 2), (5, 3)]
 
 
 @pytest.mark.parametrize("places", ["beside", "elsewhere", "keep"])
@@ -72,7 +76,7 @@ def test_the_retry_tells_what_the_first_try_merged_of_a_prefix(run_dag: Run, s3:
     receipt = ran.returned("task")
     assert receipt["outputs_total"] == 0
     (event,) = ran.events[uri]
-    assert event.items() >= {"version": None, "files_merged": 3, "files_written": 1, "rows": 15}.items()
+    assert event.items() >= {"version": None, "files_removed": 3, "files_added": 1, "rows": 0}.items()
     # a run of its own, with nothing to do, does not take it for its own
     assert run_twice(run_dag, ParquetCompactOperator, prefix_uri=uri, **more).events == {}
 
@@ -81,14 +85,16 @@ def test_outputs_of_an_earlier_try_are_told_beside_those_of_this_one(run_dag: Ru
     folder, uri = Folder(s3), f"s3://{s3.bucket}/in"
 
     def fill_day(day: int) -> None:
-        for number in range(2):
+        for number in range(1 + day):
             folder.put(f"ds={day}/{number}.parquet", ids(3))
 
     fill_day(1)
     died = Dies(lambda: fill_day(2))
     ran = run_twice(run_dag, ParquetCompactOperator, prefix_uri=uri, sources="delete", died=died)
     first, second = ran.events[uri]
-    assert (first["files_written"], second["files_written"], second["earlier"]) == (1, 1, [first])
+    assert [(one["files_removed"], one["files_added"]) for one in (first, second)] == [(2, 1), (3, 1)]
+    (told,) = ran.returned("task")["earlier"]
+    assert (told["files_written"], told["bytes"]) == (1, first["bytes"])
 
 
 def compacted(s3: S3, info: dict[str, Any], prefix: str) -> Where:

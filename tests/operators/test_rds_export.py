@@ -116,8 +116,11 @@ def test_an_export_is_copied_and_each_table_committed_with_an_event(
         "counts": {"added": 5},
         "rows": 7,
         "new_columns": [],
+        "new_columns_total": 0,
     }
-    assert ran.events == {fixed.uri: [receipt], lake.uri: [receipt]}
+    assert ran.events[fixed.uri] == [receipt]
+    (event,) = ran.events[lake.uri]
+    assert event.items() >= {"operation": "replace", "version": 0, "files": 5, "export": EXPORT}.items()
     assert [row["id"] for row in lake.rows("id")] == [1, 2, 3, 4, 5, 6, 7]
     assert lake.actions("commitInfo", 0)[0]["airflow"]["task_id"] == "commit"
 

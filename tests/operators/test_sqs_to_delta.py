@@ -50,7 +50,8 @@ def test_messages_become_rows_and_events(run_dag: Run, lake: Lake, queue: Queue)
     ran = run(run_dag, lake, queue, max_messages=2, outlets=[asset, AssetAlias("tables")])
     receipt = ran.returned("drain")
     assert (receipt["version"], receipt["rows"], receipt["deleted"]) == (0, 2, 2)
-    assert ran.events == {asset.uri: [receipt], lake.uri: [receipt]}
+    assert ran.events[asset.uri] == [receipt]
+    assert [(one["version"], one["rows"]) for one in ran.events[lake.uri]] == [(0, 2)]
     assert [row["id"] for row in lake.rows("id")] == [1, 2]
     assert lake.actions("commitInfo", 0)[0]["airflow"]["task_id"] == "drain"
     assert queue.counts() == (0, 0)

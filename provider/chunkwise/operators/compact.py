@@ -70,7 +70,8 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     **Return value.** Counts, bytes before and after, bytes that passed through the worker or were copied by
     S3, each output with its way, the files that were not merged, with a reason, and what earlier tries did;
     never data. Outlet assets get the same as the extra of their event; an outlet alias gets an event for the
-    prefix or the table if something was merged.
+    prefix or the table if something was merged, in the form of
+    :class:`~chunkwise.core.delta.news.News`: no row is new.
 
     **What an earlier try has merged** is told at least once, too. Airflow drops the events of a try that
     fails or is killed: the try that succeeds, after a retry or a clear, finds its commits in the log of a
@@ -165,12 +166,20 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "min_age_minutes", "max_reported")
             done, earlier = self._table(context) if self._is_table() else self._prefix(context)
-            told = [plain_json(one.to_json()) for one in earlier]
-            receipt: dict[str, Any] = {**plain_json(done.to_json(most=self.max_reported)), "earlier": told}
+            last = earlier[max(0, len(earlier) - self.max_reported) :]
+            receipt: dict[str, Any] = plain_json(
+                {
+                    **done.to_json(most=self.max_reported),
+                    "earlier": [one.to_json() for one in last],
+                    "earlier_total": len(earlier),
+                }
+            )
             for one in receipt["not_merged"]:
                 self.log.warning("%s %s: %s", one["reason"], one["uri"], one["detail"])
-            changed = receipt["outputs_total"] and not receipt["preview"]
-            publish_receipt(context, self.outlets, receipt, [*told, receipt] if changed else told)
+            told = [one.news for one in earlier]
+            if done.news is not None:
+                told.append(done.news)
+            publish_receipt(context, self.outlets, receipt, told)
         return receipt
 
     def _is_table(self) -> bool:

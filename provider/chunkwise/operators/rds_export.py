@@ -173,7 +173,8 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
     **Delivery.** All files or none: one that cannot be added (a type that conflicts with the table's, a file
     that is damaged) fails the task, and the partition stays as it was. A repetition of the same export has
     nothing to commit. Of two exports of one partition the one that is committed last is there, also where it
-    was there before. Other partitions, and other writers at the same time, are not disturbed.
+    was there before. Nothing else adds its files: what was copied and not committed is in no table, whatever
+    events tell of it. Other partitions, and other writers at the same time, are not disturbed.
 
     **"Table complete".** An outlet asset gets the return value as the extra of its event, and an outlet alias
     an event of the table's URI, whenever the task succeeds: at least once per table and export, also when a
@@ -231,6 +232,7 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
+        from chunkwise.core.delta.news import MOST_COLUMNS, columns_json, news_of
         from chunkwise.core.rds_export.commit import commit_table
 
         with permanent_fails_at_once():
@@ -250,10 +252,11 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 "bytes": placed.bytes,
                 "counts": done.counts,
                 "rows": done.rows,
-                "new_columns": done.new_columns,
+                **columns_json(done.new_columns, MOST_COLUMNS),
             }
         )
-        publish_receipt(context, self.outlets, receipt)
+        own = {name: receipt[name] for name in ("table", "export", "partition", "files")}
+        publish_receipt(context, self.outlets, receipt, [{**news_of(done, "replace").to_json(), **own}])
         return receipt
 
     def _settings(self, context: Context, placed: Placed) -> Settings:

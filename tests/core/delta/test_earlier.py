@@ -9,7 +9,7 @@ import pytest
 
 from chunkwise.core.delta import Settings, append_all
 from chunkwise.core.delta.earlier import earlier_commits
-from chunkwise.core.delta.many import news
+from chunkwise.core.delta.news import all_news
 from tests.support.delta import Lake, kinds, write_log
 from tests.support.faults import Faults
 
@@ -27,7 +27,7 @@ def test_what_was_committed_beside_a_failure_is_told_by_the_next_try(lake: Lake)
     assert list(first.failures) == [broken.uri]
     lake.s3.client.delete_object(Bucket=lake.s3.bucket, Key=key)
     done = append_all(lake.s3.client, files, settings=Settings(info=WORK, tried_since=LONG_AGO))
-    assert [(one["uri"], one["version"]) for table in done.tables for one in news(table)] == [
+    assert [(one.uri, one.version) for table in done.tables for one in all_news(table, "append")] == [
         (broken.uri, 0),
         (lake.uri, 0),
     ]

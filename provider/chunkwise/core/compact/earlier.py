@@ -19,6 +19,7 @@ from chunkwise.core.compact.survey import survey
 from chunkwise.core.compact.where import Where, front_of
 from chunkwise.core.delta.append import Settings
 from chunkwise.core.delta.earlier import DOUBT, earlier_commits
+from chunkwise.core.delta.news import News
 from chunkwise.core.delta.places import Table
 from chunkwise.core.errors import ReadFailed
 from chunkwise.core.storage import ObjectRef, objects
@@ -45,6 +46,19 @@ class Done:
     written: int
     rows: int
     bytes: int
+
+    @property
+    def news(self) -> News:
+        """What to tell of it."""
+        return News(
+            uri=self.uri,
+            version=self.version,
+            operation="compact",
+            committed=self.version is not None,
+            bytes=self.bytes,
+            files_added=self.written,
+            files_removed=self.merged,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Members that a receipt has as well."""

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from chunkwise.core.choices import check_bounds
 from chunkwise.core.compact.schema import FileSchema
+from chunkwise.core.delta.news import News
 from chunkwise.core.errors import ConfigError, FormatError
 from chunkwise.core.formats.parquet.habits import Habit
 from chunkwise.core.storage import ObjectRef
@@ -238,6 +239,21 @@ class Compacted:
     def merged(self) -> int:
         """Files whose rows are in an output now."""
         return sum(len(output.sources) for output in self.outputs)
+
+    @property
+    def news(self) -> News | None:
+        """What to tell of it; ``None``: nothing was merged."""
+        if self.preview or not self.outputs:
+            return None
+        return News(
+            uri=self.uri,
+            version=self.version,
+            operation="compact",
+            committed=self.committed,
+            bytes=sum(output.bytes or 0 for output in self.outputs if not output.existed),
+            files_added=sum(not output.existed for output in self.outputs),
+            files_removed=self.merged,
+        )
 
     def add(self, other: Compacted) -> None:
         """What was done in a folder."""

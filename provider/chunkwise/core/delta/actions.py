@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from chunkwise import __version__
 from chunkwise.core.delta.judge import Decision
 from chunkwise.core.delta.model import Batch
+from chunkwise.core.delta.places import decode
 from chunkwise.core.delta.schema import schema_string
 from chunkwise.core.delta.state import TableState
 
@@ -60,6 +61,12 @@ def commit_body(
     actions += [{"remove": action} for action in decision.removes]
     actions += [{"add": action} for action in decision.adds]
     return b"".join(msgspec.json.encode(action) + b"\n" for action in actions)
+
+
+def files_changed(adds: Iterable[Mapping[str, Any]], removes: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many files come with these actions, and how many go; one may stand in the log in two spellings."""
+    come = {decode(action["path"]) for action in adds}
+    return len(come), len({decode(action["path"]) for action in removes} - come)
 
 
 def _parameters(operation: str, mode: str, partitions: list[str]) -> dict[str, str]:

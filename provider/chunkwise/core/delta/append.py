@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
-from chunkwise.core.delta.actions import commit_body
+from chunkwise.core.delta.actions import commit_body, files_changed
 from chunkwise.core.delta.footer import read_footers
 from chunkwise.core.delta.judge import Candidate, Decision, has_batch, judge, needs_a_look
 from chunkwise.core.delta.maintain import Maintenance, maintain
@@ -151,6 +151,7 @@ def append(
     )
     if decision.is_empty:
         return receipt
+    added, removed = files_changed(decision.adds, decision.removes)
     receipt = replace(
         receipt,
         version=state.version + 1,
@@ -158,6 +159,8 @@ def append(
         created=not state.exists,
         rows=decision.rows,
         bytes=decision.bytes,
+        files_added=added,
+        files_removed=removed,
         new_columns=tuple(decision.changes),
     )
     assert etag is not None

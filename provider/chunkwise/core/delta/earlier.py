@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core.delta.actions import files_changed
 from chunkwise.core.delta.append import Settings
 from chunkwise.core.delta.log import LARGEST_COMMIT, version_of
 from chunkwise.core.delta.model import Earlier
@@ -69,10 +70,11 @@ def _own(version: int, body: bytes, info: Mapping[str, Any]) -> Earlier | None:
     except msgspec.MsgspecError:
         return None  # not by this writer
     adds = [action["add"] for action in actions if "add" in action]
+    added, removed = files_changed(adds, [action["remove"] for action in actions if "remove" in action])
     return Earlier(
         version=version,
-        added=len(adds),
-        removed=sum("remove" in action for action in actions),
+        added=added,
+        removed=removed,
         rows=sum(int(msgspec.json.decode(add["stats"])["numRecords"]) for add in adds),
         bytes=sum(int(add["size"]) for add in adds),
         new_columns=tuple(first.get("newColumns", ())),

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from chunkwise.core.delta.model import KINDS as VERDICTS
 from chunkwise.core.delta.model import Verdict
+from chunkwise.core.delta.news import News
 from chunkwise.core.delta.places import decode
 from chunkwise.core.delta.state import ETAG_TAG, TableState
 from chunkwise.core.errors import DeltaError, ReadFailed
@@ -160,6 +161,7 @@ class Reconciled:
     :param not_mended: the first of those that could not be mended.
     :param commits: that mended.
     :param rows: that were added by them.
+    :param news: of these commits, as one; ``None``: there were none.
     :param report_uri: of the full report.
     """
 
@@ -177,6 +179,7 @@ class Reconciled:
     not_mended: list[Verdict] = field(default_factory=list)
     commits: int = 0
     rows: int = 0
+    news: News | None = None
     report_uri: str | None = None
 
     @property

@@ -15,6 +15,14 @@ from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.drained import Notes
 from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.model import Earlier, TableReceipt
+from chunkwise.core.delta.news import (
+    MOST_COLUMNS,
+    News,
+    columns_json,
+    earlier_news,
+    news_of,
+    versions_json,
+)
 from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import RowEncoder, check_columns, columns_of, partition_path, told
 from chunkwise.core.delta.state import TableState
@@ -23,6 +31,7 @@ from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.aside import Aside, BadMessages
 from chunkwise.core.queue.bodies import records
 from chunkwise.core.queue.drain import Drain, Limits, Message
+from chunkwise.core.reserved import in_table, mark_of
 from chunkwise.core.storage import S3Writer, objects
 from chunkwise.core.units import MiB
 
@@ -31,7 +40,6 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 4 * MiB
 _BATCH_ROWS: Final = 10_000
 
-from chunkwise.core.reserved import in_table, mark_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueSpec:
@@ -85,6 +93,7 @@ class QueueReceipt:
     :param undeleted: messages whose rows are safe, and that come again, which adds no rows.
     :param new_columns: of the table.
     :param earlier: commits of earlier tries of the same work, of which nobody may have been told.
+    :param commit: what this try has committed.
     """
 
     uri: str
@@ -101,10 +110,23 @@ class QueueReceipt:
     undeleted: int
     new_columns: tuple[str, ...] = ()
     earlier: tuple[Earlier, ...] = ()
+    commit: TableReceipt | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary."""
-        return asdict(self)
+        """A plain dictionary, of the first columns only, and the last versions of earlier tries."""
+        plain = asdict(replace(self, earlier=(), commit=None))
+        del plain["earlier"], plain["commit"]
+        return {
+            **plain,
+            **columns_json(self.new_columns, MOST_COLUMNS),
+            **versions_json(self.earlier, MOST_COLUMNS),
+        }
+
+    @property
+    def news(self) -> list[News]:
+        """The commits to tell of: those of earlier tries, and this one's."""
+        new = [] if self.commit is None else [news_of(self.commit, "drain")]
+        return earlier_news(self.uri, self.earlier, "drain") + new
 
 
 def drain_to_table(
@@ -174,6 +196,7 @@ def drain_to_table(
             undeleted=undeleted,
             new_columns=() if receipt is None else receipt.new_columns,
             earlier=earlier,
+            commit=receipt,
         )
 
 
@@ -224,12 +247,15 @@ class _File:
         self._encoder: RowEncoder | None = None
         self._waiting: list[tuple[Message, list[bytes]]] = []
         self._rows = self._bytes = 0
+        table_id = state.metadata.get("id")
         self.writer = S3Writer(
             s3,
             table.bucket,
             table.key(path),
             on_exists="fail",
             content_type="application/vnd.apache.parquet",
+            # the messages of a drain that dies before its commit come again: its file must not be added
+            metadata=mark_of("drain", in_table(table_id, path) if table_id else f"{table.uri}/{path}"),
             extra_args=settings.extra_args,
         )
         #: ids of messages whose rows are in the file
@@ -247,15 +273,12 @@ class _File:
             found = records(message.body.encode())
         except RecordError as error:
             aside.put(message, str(error))
-        table_id = state.metadata.get("id")
             return
         self._waiting.append((message, found))
         self._rows += len(found)
         self._bytes += len(message.body)
         if self._rows >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
             self.flush(aside)
-            # the messages of a drain that dies before its commit come again: its file must not be added
-            metadata=mark_of("drain", in_table(table_id, path) if table_id else f"{table.uri}/{path}"),
 
     def flush(self, aside: Aside) -> None:
         """Write what waits."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from chunkwise.core.delta.model import TableReceipt
+from chunkwise.core.delta.news import columns_json, versions_json
 from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import check_columns
 from chunkwise.core.errors import ChunkwiseError, ConfigError
@@ -87,7 +88,8 @@ class LoadReceipt:
     def to_json(self, *, most: int) -> dict[str, Any]:
         """Counts and references.
 
-        :param most: files that are named at most of those that failed or had bad rows.
+        :param most: files that are named at most of those that failed or had bad rows; new columns, and
+            versions of earlier tries.
         """
         told = [one for one in self.files if one.error is not None or one.bad_rows]
         return {
@@ -95,8 +97,8 @@ class LoadReceipt:
             "version": self.table.version,
             "committed": self.table.committed,
             "created": self.table.created,
-            "new_columns": list(self.table.new_columns),
-            "earlier_versions": [one.version for one in self.table.earlier],
+            **columns_json(self.table.new_columns, most),
+            **versions_json(self.table.earlier, most),
             "counts": dict(Counter(one.kind for one in self.files)),
             "rows": sum(one.rows for one in self.files),
             "bad_rows": sum(one.bad_rows for one in self.files),

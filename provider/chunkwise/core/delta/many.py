@@ -12,6 +12,7 @@ from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta.append import Settings, append, tables_of
 from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.model import KINDS, Batch, Kind, TableReceipt, Verdict
+from chunkwise.core.delta.news import columns_json, versions_json
 from chunkwise.core.delta.places import out_of_tables
 from chunkwise.core.delta.quarantine import put_on_record
 from chunkwise.core.errors import ChunkwiseError, DeltaError, ReadFailed
@@ -67,7 +68,8 @@ class Appended:
     def to_json(self, *, most: int) -> dict[str, Any]:
         """Counts and references.
 
-        :param most: files that are named at most of those that are not in the table as they came.
+        :param most: files that are named at most of those that are not in the table as they came; tables,
+            too, and of each its new columns and the versions of earlier tries.
         """
         counts = Counter(verdict.kind for verdict in self.verdicts)
         others = [verdict for verdict in self.verdicts if verdict.kind not in _FINE]
@@ -79,7 +81,8 @@ class Appended:
             "counts": {kind: counts[kind] for kind in KINDS if counts[kind]},
             "rows": sum(table.rows for table in self.tables),
             "bytes": sum(table.bytes for table in self.tables),
-            "tables": [table_json(table) for table in self.tables],
+            "tables": [_table_json(table, most) for table in self.tables[:most]],
+            "tables_total": len(self.tables),
             "not_added": [
                 {"uri": one.uri, "verdict": one.kind, "reason": one.reason, "detail": one.detail}
                 for one in others[:most]
@@ -88,7 +91,7 @@ class Appended:
         }
 
 
-def table_json(table: TableReceipt) -> dict[str, Any]:
+def _table_json(table: TableReceipt, most: int) -> dict[str, Any]:
     """What an append did to one table, without the verdicts."""
     return {
         "uri": table.uri,
@@ -98,16 +101,10 @@ def table_json(table: TableReceipt) -> dict[str, Any]:
         "counts": table.counts,
         "rows": table.rows,
         "bytes": table.bytes,
-        "new_columns": list(table.new_columns),
+        **columns_json(table.new_columns, most),
         "attempts": table.attempts,
-        "earlier_versions": [one.version for one in table.earlier],
+        **versions_json(table.earlier, most),
     }
-
-
-def news(table: TableReceipt) -> list[dict[str, Any]]:
-    """The commits to tell of: those of earlier tries, and this one's."""
-    new = [table_json(table)] if table.committed else []
-    return [one.to_json(table.uri) for one in table.earlier] + new
 
 
 def append_all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from chunkwise.core.choices import check_choices, check_texts
 
@@ -136,23 +136,6 @@ class Earlier:
     bytes: int
     new_columns: tuple[str, ...] = ()
 
-    def to_json(self, uri: str) -> dict[str, Any]:
-        """The same as of a commit of this try.
-
-        :param uri: of the table.
-        """
-        counts = {"added": self.added, "removed": self.removed}
-        return {
-            "uri": uri,
-            "version": self.version,
-            "committed": True,
-            "created": self.version == 0,
-            "counts": {kind: count for kind, count in counts.items() if count},
-            "rows": self.rows,
-            "bytes": self.bytes,
-            "new_columns": list(self.new_columns),
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableReceipt:
@@ -164,6 +147,8 @@ class TableReceipt:
     :param created: whether the commit made the table.
     :param rows: of the files that were added or replaced.
     :param bytes: of the same.
+    :param files_added: how many these are.
+    :param files_removed: that the table has no more.
     :param new_columns: that the commit added or widened.
     :param attempts: commits that were tried; all but the last one met another writer.
     :param verdicts: one for each arrival, in their order.
@@ -176,6 +161,8 @@ class TableReceipt:
     created: bool = False
     rows: int = 0
     bytes: int = 0
+    files_added: int = 0
+    files_removed: int = 0
     new_columns: tuple[str, ...] = ()
     attempts: int = 0
     verdicts: tuple[Verdict, ...] = ()

@@ -24,6 +24,7 @@ from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.findings import KINDS, MENDED, Finding, Names, Reconciled, compare
 from chunkwise.core.delta.model import Verdict
+from chunkwise.core.delta.news import news_of
 from chunkwise.core.delta.places import LOG, Table, is_hidden
 from chunkwise.core.errors import ConfigError, TableNotFound
 from chunkwise.core.storage import S3Writer, objects
@@ -244,6 +245,9 @@ class _Run:
         self.found.version = max(self.found.version, receipt.version or 0)
         self.found.commits += receipt.committed
         self.found.rows += receipt.rows
+        if receipt.committed:
+            new, known = news_of(receipt, "reconcile"), self.found.news
+            self.found.news = new if known is None else known.and_then(new)
         return {verdict.uri: verdict for verdict in receipt.verdicts}
 
     def _catch_up(self) -> None:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
-from chunkwise.core.delta.actions import commit_body
+from chunkwise.core.delta.actions import commit_body, files_changed
 from chunkwise.core.delta.append import Settings, look_at, pause, put_version, unique
 from chunkwise.core.delta.judge import Candidate, Decision, judge
 from chunkwise.core.delta.ledger import Entry
@@ -153,6 +153,7 @@ def replace_partition(
     )
     if etag is None:
         return receipt
+    added, removed_files = files_changed(decision.adds, decision.removes)
     receipt = replace(
         receipt,
         version=contents.version + 1,
@@ -160,6 +161,8 @@ def replace_partition(
         created=not contents.exists,
         rows=decision.rows,
         bytes=decision.bytes,
+        files_added=added,
+        files_removed=removed_files,
         new_columns=tuple(decision.changes),
     )
     state.fold(state.version + 1, body)

@@ -145,7 +145,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
         from chunkwise.core.arrival import arrivals_of
         from chunkwise.core.delta import append_all
-        from chunkwise.core.delta.many import news
+        from chunkwise.core.delta.news import all_news
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "concurrency", "max_reported")
@@ -157,7 +157,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
                 batch=self._batch(),
             )
             receipt: dict[str, Any] = plain_json(done.to_json(most=self.max_reported))
-            told = [plain_json(one) for table in done.tables for one in news(table)]
+            told = [one for table in done.tables for one in all_news(table, "append")]
             publish_receipt(context, self.outlets, receipt, told)
             for verdict in receipt["not_added"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])

@@ -125,6 +125,7 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
         # here, not above: DAGs are parsed often, and a process that used deltalake must not fork
         from chunkwise.core.delta import Table, reconcile
         from chunkwise.core.delta.earlier import earlier_commits
+        from chunkwise.core.delta.news import earlier_news
 
         with permanent_fails_at_once():
             check_bounds(self, "checkpoint_every", "concurrency", "grace_minutes", "max_reported")
@@ -141,9 +142,9 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
                 report_uri=self.report_uri,
             )
             report: dict[str, Any] = plain_json(found.to_json())
-            told = [plain_json(one.to_json(table.uri)) for one in earlier]
-            if report["repaired"]["commits"]:
-                told.append(report)
+            told = earlier_news(table.uri, earlier, "reconcile")
+            if found.news is not None:
+                told.append(found.news)
             publish_receipt(context, self.outlets, report, told)
             for verdict in report["repaired"]["not_repaired"]:
                 self.log.warning("%s %s: %s", verdict["verdict"], verdict["uri"], verdict["detail"])

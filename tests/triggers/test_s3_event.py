@@ -446,6 +446,26 @@ def test_one_queue_has_one_consumer_however_it_is_named(queue, sqs_proxy, monkey
     asyncio.run(run())
 
 
+def test_a_trigger_that_connects_slowly_misses_nothing(queue, sqs_proxy, monkeypatch):
+    """As while GetQueueUrl is throttled: what it wants was in the queue before."""
+    monkeypatch.setattr(_sqs, "_PAUSES", (0.1,))
+    sqs_proxy.fail("GetQueueUrl", refused(400, "ThrottlingException"), times=10)
+    queue.announce(*(f"{folder}/{number}" for folder in "ab" for number in range(5)))
+
+    async def run() -> None:
+        async with triggerer() as airflow:
+            numbers = [
+                airflow.start(trigger(queue, prefix="a/")),
+                airflow.start(S3EventTrigger(sqs_queue=queue.name, wait_time_seconds=1, prefix="b/")),
+            ]
+            await until(lambda: queue.counts() == (0, 0))
+            for folder, number in zip("ab", numbers, strict=True):
+                assert airflow.keys(number) == [f"{folder}/{item}" for item in range(5)]
+
+    asyncio.run(run())
+    assert sqs_proxy.calls["GetQueueUrl"] > 10
+
+
 def test_queues_of_one_name_on_other_servers_have_consumers_of_their_own(queue, sqs_proxy, monkeypatch):
     """What tells them apart is the connection: name and account are the same."""
     with moto_server() as endpoint:

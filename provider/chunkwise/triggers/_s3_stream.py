@@ -8,10 +8,11 @@ from typing import Any, Final
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 
 from chunkwise.core.events.inbox import Batch
-from chunkwise.core.events.sharing import Member
+from chunkwise.core.events.sharing import Member, coming
 from chunkwise.triggers._sqs import SqsConnection
 
-#: Triggers that a triggerer starts together join one after the other: none may miss the first message.
+#: Triggers that a triggerer starts together begin to connect one after the other: none may miss the first
+#: message. Those that have begun are waited for in any case.
 _JOIN_SECONDS: Final = 2.0
 
 
@@ -23,19 +24,24 @@ class S3StreamProducer(SharedStreamProducer):
 
     Airflow makes one for all triggers that name the queue and say how it is read in the same words. Those of
     one queue that are named otherwise share the consumer, too: see :mod:`chunkwise.core.events.sharing`.
+    While one is on its way to a queue of the same name, as when SQS is slow or throttled, no batch is handed
+    out, so that nothing is deleted that only it wants; this lasts for 5 minutes at most.
 
     :param kwargs: of one of the triggers; those that say how the queue is read are the same for all.
     """
 
     def __init__(self, kwargs: Mapping[str, Any]) -> None:
         self._connection = SqsConnection(kwargs)
+        self._queue = str(kwargs["sqs_queue"])
+        self._who = f"a trigger that names it {self._queue!r}, with connection {kwargs['aws_conn_id']!r},"
         self._delete_rejected = kwargs["on_poison"] == "delete"
         self._member: Member | None = None
 
     async def open_stream(self) -> AsyncIterator[tuple[Any, Any]]:
         """Connect, and yield each batch twice: for the triggers, and for :meth:`advance`."""
-        await self._connection.open()
-        self._member = Member.join(self._connection.connected(), after=_JOIN_SECONDS)
+        with coming(self._queue, self._who):
+            await self._connection.open()
+            self._member = Member.join(self._connection.connected(), after=_JOIN_SECONDS)
         async for batch in self._member.batches():
             yield batch, batch
 

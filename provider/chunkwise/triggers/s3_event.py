@@ -62,7 +62,9 @@ class S3EventTrigger(BaseEventTrigger):
     **Airflow 3.3 and later: at least once.** A message is deleted only after the events made of it are in
     Airflow's database; until then it stays hidden, and comes back if the triggerer dies. All triggers on one
     queue in a triggerer share one consumer, each with filters of its own and however each names the queue;
-    what none of them wants is deleted. Where they disagree on how the queue is read, the first one is
+    what none of them wants is deleted. While one of them cannot connect, nothing is handed out from queues of
+    that name, for 5 minutes at most: then a warning names it, and what only it wants is deleted until it has
+    connected. Where they disagree on how the queue is read, the first one is
     followed; where they disagree on ``on_poison``, nobody's is: the queue's redrive policy decides.
     Triggers with different filters on one queue must run in the same triggerer: where there are several, give
     each filter a queue (SNS can feed many), or let one watcher take everything and the DAG choose.

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from chunkwise.core.events import sharing
 from chunkwise.core.events.inbox import Batch, Inbox, OnPoison, Poison
-from chunkwise.core.events.sharing import Connected, Member
+from chunkwise.core.events.sharing import Connected, Member, coming
 
 
 class Consumer(Inbox):
@@ -160,3 +161,69 @@ def test_where_they_disagree_it_is_logged_and_no_message_is_given_up(caplog):
     assert "queue arrivals" in said[0]
     assert "visibility_timeout is 60 and 30" in said[0]
     assert "delete after 3 receives, and redrive after 5" in said[1]
+
+
+async def turns() -> None:
+    """Let whoever can go on without waiting do so."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("name", ["arrivals", "https://other.name/1/arrivals/"])
+@pytest.mark.parametrize("received", [False, True], ids=["at the start", "later"])
+def test_who_is_on_the_way_misses_nothing_however_long_it_takes(name, received):
+    async def run() -> None:
+        inbox = Consumer()
+        one = Member.join(connected(inbox))
+        if received:
+            put(inbox, "first")
+            await take(one)
+        with coming(name, "a trigger"):
+            put(inbox, "a")
+            waiting = asyncio.create_task(take(one))
+            await turns()
+            assert not waiting.done()
+            two = Member.join(connected(Consumer()))
+        assert (await waiting).messages == (await take(two)).messages == ("a",)
+        await one.leave()
+        await two.leave()
+
+    asyncio.run(run())
+
+
+def test_who_fails_on_the_way_or_goes_to_another_queue_keeps_nobody_waiting():
+    async def run() -> None:
+        inbox = Consumer()
+        one = Member.join(connected(inbox))
+        with coming("https://sqs/1/others", "a trigger"):
+            put(inbox, "a")
+            assert (await take(one)).messages == ("a",)
+        with pytest.raises(OSError, match="no network"), coming("arrivals", "a trigger"):
+            raise OSError("no network")
+        put(inbox, "b")
+        assert (await take(one)).messages == ("b",)
+        await one.leave()
+
+    asyncio.run(run())
+
+
+def test_who_does_not_arrive_is_named_and_waited_for_no_more(monkeypatch, caplog):
+    monkeypatch.setattr(sharing, "_COMING_SECONDS", 0.05)
+
+    async def run() -> None:
+        inbox = Consumer()
+        one = Member.join(connected(inbox))
+        with coming("arrivals", "a trigger with connection 'broken'"):
+            put(inbox, "a", "b")
+            assert (await take(one)).messages == ("a",)
+            assert (await take(one)).messages == ("b",)
+            two = Member.join(connected(Consumer()))
+        put(inbox, "c")
+        assert (await take(two)).messages == ("c",), "it is welcome later, too"
+        await one.leave()
+        await two.leave()
+
+    asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records if "waited for no more" in record.getMessage()]
+    assert len(said) == 1
+    assert "queue arrivals: a trigger with connection 'broken' could not connect" in said[0]

@@ -66,8 +66,10 @@ def _lasts(events: Sequence[E]) -> list[E]:
         digits = _digits(event)
         latest[len(digits)] = max(digits, latest.get(len(digits), ""))
     possible = [event for event in there if _digits(event) == latest[len(_digits(event))]] + doubtful
-    created = [event for event in possible if isinstance(event, ObjectCreated)]
-    removed = [event for event in possible if isinstance(event, ObjectRemoved)]
+    kinds: dict[bool, list[E]] = {True: [], False: []}
+    for event in possible:
+        kinds[isinstance(event, ObjectCreated)].append(event)
+    created, removed = kinds[True], kinds[False]
     if not created:
         return [_last(removed or deletions)]
     last = _last(created)

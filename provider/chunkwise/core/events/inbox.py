@@ -85,7 +85,7 @@ class Inbox:
         self._client = client
         self._queue_url = queue_url
         #: of the queue
-        self.name = queue_url.rpartition("/")[2]
+        self.name = queue_url.rstrip("/").rpartition("/")[2]
         self._visibility = visibility_seconds
         self._wait = wait_seconds
         self._batch_messages = batch_messages

@@ -1,16 +1,17 @@
 """One consumer of a queue for everybody in a process who wants its events, however each of them names it.
 
 What one consumer has received, another one does not see: two of them on a queue would each delete what the
-other one waits for.
+other one waits for. Which queue a name stands for is known only when somebody has connected. As long as
+anybody is on the way to a queue of that name, a consumer hands nothing out: what nobody wants is deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -18,8 +19,66 @@ from chunkwise.core.events.inbox import Batch, Inbox, Poison
 
 log = logging.getLogger(__name__)
 
+#: whoever needs longer to connect is waited for no more, and misses what nobody else wants meanwhile
+_COMING_SECONDS: Final = 300.0
+#: who is on the way to a queue, in each event loop
+_COMING: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, set[_Coming]]] = WeakKeyDictionary()
 #: the consumers of each event loop, by queue
 _SHARED: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Shared]]] = WeakKeyDictionary()
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Coming:
+    """Somebody who connects to a queue.
+
+    :param queue: its name, without what only a connection tells.
+    :param who: for a log line.
+    :param until: when it is waited for no more, on the clock of the event loop.
+    """
+
+    queue: str
+    who: str
+    until: float
+    here: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@contextmanager
+def coming(queue: str, who: str) -> Iterator[None]:
+    """Let consumers of queues of this name wait while somebody connects and joins, in the block.
+
+    They wait for 5 minutes at most, and then log that.
+
+    :param queue: name or URL.
+    :param who: is coming, for a log line.
+    """
+    loop = asyncio.get_running_loop()
+    all_coming = _COMING.setdefault(loop, set())
+    one = _Coming(queue=queue.rstrip("/").rpartition("/")[2], who=who, until=loop.time() + _COMING_SECONDS)
+    all_coming.add(one)
+    try:
+        yield
+    finally:
+        all_coming.discard(one)
+        one.here.set()
+
+
+async def _everybody_here(queue: str) -> None:
+    """Wait for who is on the way to queues of this name."""
+    all_coming = _COMING.get(asyncio.get_running_loop(), set())
+    while found := [one for one in all_coming if one.queue == queue]:
+        one = found[0]
+        try:
+            async with asyncio.timeout_at(one.until):
+                await one.here.wait()
+        except TimeoutError:
+            all_coming.discard(one)
+            log.warning(
+                "queue %s: %s could not connect for %.0f s, and is waited for no more: until it has, "
+                "messages that nobody else wants are deleted",
+                queue,
+                one.who,
+                _COMING_SECONDS,
+            )
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -183,7 +242,10 @@ class _Shared:
     async def _run(self, after: float) -> None:
         try:
             await asyncio.sleep(after)
+            name = self.connected.inbox.name
+            await _everybody_here(name)  # before it hides messages from whoever else reads the queue
             async for batch in self.connected.inbox.batches():
+                await _everybody_here(name)
                 self._open[batch.messages[0]] = _Open(batch, set(self.members))
                 for member in self.members:
                     member.give(batch)

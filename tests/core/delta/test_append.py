@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import deltalake
 import pyarrow as pa
@@ -13,6 +14,7 @@ from deltalake.exceptions import DeltaError
 
 from chunkwise.core.delta import Batch
 from tests.support.delta import Lake, kinds, reasons
+from tests.support.s3 import s3_client
 
 
 def test_files_become_a_table_in_one_commit(lake: Lake) -> None:
@@ -97,6 +99,40 @@ def test_a_batch_number_that_the_table_has_is_a_replay_and_costs_no_footer(lake:
     assert lake.s3.calls == {"ListObjectsV2": 2, "GetObject": 1}
     assert kinds(lake.append(second, batch=Batch(app_id="queue", number=8))) == ["added"]
     assert lake.open().transaction_version("queue") == 8
+
+
+def test_a_batch_that_another_one_has_overtaken_is_not_said_to_be_there(lake: Lake) -> None:
+    """Nothing of it is added, and what the table lacks of it is rejected; what it has is told as ever."""
+    lake.append(lake.put("0.parquet", {"id": [0]}), batch=Batch(app_id="queue", number=4))
+    there, lost = lake.put("5a.parquet", {"id": [5]}), lake.put("5b.parquet", {"id": [50]})
+    lake.append(there)
+    lake.append(lake.put("6.parquet", {"id": [6]}), batch=Batch(app_id="queue", number=6))
+    batch = Batch(app_id="queue", number=5)
+    receipt = lake.append(there, lost, lake.delete("0.parquet"), batch=batch, on_delete="remove")
+    assert kinds(receipt) == ["duplicate", "rejected", "rejected"]
+    assert reasons(receipt) == ["", "batch_order", "batch_order"]
+    assert "has batch 6 of 'queue', after which batch 5 is not added" in receipt.verdicts[1].detail
+    assert (receipt.committed, lake.open().transaction_version("queue")) == (False, 6)
+    assert kinds(lake.append(lost)) == ["added"]
+    assert kinds(lake.append(lost, batch=batch)) == ["duplicate"]
+    assert kinds(lake.append(lost, batch=Batch(app_id="queue", number=7))) == ["duplicate"]
+
+
+def test_a_batch_that_is_overtaken_while_it_is_committed_is_not_said_to_be_there(lake: Lake) -> None:
+    lake.append(lake.put("0.parquet", {"id": [0]}))
+    late, early = lake.put("5.parquet", {"id": [5]}), lake.put("6.parquet", {"id": [6]})
+    client = s3_client(lake.s3.endpoint)
+    begun: list[int] = []
+
+    def faster(params: dict[str, Any], **_: Any) -> None:
+        if "_delta_log" in params["url_path"] and not begun:
+            begun.append(1)
+            lake.append(early, batch=Batch(app_id="queue", number=6))
+
+    client.meta.events.register("before-call.s3.PutObject", faster)
+    receipt = lake.append(late, batch=Batch(app_id="queue", number=5), client=client)
+    assert (kinds(receipt), reasons(receipt)) == (["rejected"], ["batch_order"])
+    assert [row["id"] for row in lake.rows("id")] == [0, 6]
 
 
 def test_a_batch_of_which_a_file_is_missing_is_not_done(lake: Lake) -> None:

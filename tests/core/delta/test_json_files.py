@@ -6,12 +6,13 @@ import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from chunkwise.core.delta import Arrival, Policy, Settings, json_records
+from chunkwise.core.delta import Arrival, Policy, Settings, json_records, reconcile
 from chunkwise.core.delta.json_files import load_json_files
 from chunkwise.core.delta.loads import LoadReceipt, RowPolicy
 from chunkwise.core.errors import (
@@ -23,7 +24,7 @@ from chunkwise.core.errors import (
     StorageError,
     UnsupportedSource,
 )
-from tests.support.delta import Lake, lake
+from tests.support.delta import Lake, kinds, lake
 from tests.support.faults import Faults
 from tests.support.s3 import s3_client
 
@@ -189,6 +190,60 @@ def dying(lake: Lake) -> Any:
     client = s3_client(lake.s3.endpoint)
     client.meta.events.register("before-call.s3.PutObject", die)
     return client
+
+
+@pytest.mark.parametrize("by", ["events", "reconciliation"])
+def test_of_what_two_tries_left_that_died_one_is_added(lake: Lake, by: str) -> None:
+    """They made other files of the same rows; both come in one batch."""
+    lake.append(lake.put("first.parquet", {"id": [0]}))
+    one = put(lake, b'{"id":1}\n{"id":2}\n')
+    for schema in ({"id": "int64"}, {"id": "int64", "x": "string"}):
+        with pytest.raises(Dies):
+            load(lake, one, client=dying(lake), schema=schema, add_columns=True)
+    left = [Arrival(bucket=lake.s3.bucket, key=key) for key in data_files(lake) if "/rows-" in key]
+    assert len(left) == 2
+    if by == "events":
+        assert kinds(lake.append(*left, schema="add_columns")) == ["added", "replay"]
+    else:
+        found = reconcile(
+            lake.s3.client,
+            lake.table,
+            repair=["orphan"],
+            settings=Settings(policy=Policy(schema="add_columns")),
+            grace=timedelta(seconds=-5),
+        )
+        assert (found.verdicts, found.open) == ({"added": 1, "replay": 1}, 0)
+    assert [row["id"] for row in lake.rows("id")] == [0, 1, 2]
+    assert [file.kind for file in load(lake, one, add_columns=True).files] == ["replay"]
+
+
+def test_a_file_of_rows_that_does_not_fit_leaves_its_place_to_another(lake: Lake) -> None:
+    lake.append(lake.put("first.parquet", {"id": [0]}))
+    source = f"rows-{'a' * 32}"
+    left = [lake.put(f"{source}-{name * 16}.parquet", {"id": [name]}) for name in "bc"]
+    left.append(lake.put(f"{source}-{'d' * 16}.parquet", {"id": [1]}))
+    assert kinds(lake.append(*left)) == ["rejected", "rejected", "added"]
+
+
+def test_rows_that_were_lost_with_their_file_are_loaded_again(lake: Lake) -> None:
+    """Somebody deleted it, and a reconciliation took it out of the table."""
+    lake.append(lake.put("first.parquet", {"id": [0]}))
+    one = put(lake, b'{"id":1}')
+    load(lake, one).check()
+    (key,) = [key for key in data_files(lake) if "/rows-" in key]
+    saved = lake.s3.get(key)
+    lake.s3.client.delete_object(Bucket=lake.s3.bucket, Key=key)
+    assert [file.kind for file in load(lake, one).files] == ["replay"]  # the table has it still
+    assert reconcile(lake.s3.client, lake.table, repair=["missing"]).verdicts == {"removed": 1}
+    again = load(lake, one, schema={"id": "int64", "x": "string"}, add_columns=True)
+    again.check()
+    assert [file.kind for file in again.files] == ["added"]
+    assert [row["id"] for row in lake.rows("id")] == [0, 1]
+    # and not twice: neither as rows nor as the file that was lost
+    assert [file.kind for file in load(lake, one).files] == ["replay"]
+    lake.s3.put(key, saved)
+    assert kinds(lake.append(Arrival(bucket=lake.s3.bucket, key=key))) == ["replay"]
+    assert [row["id"] for row in lake.rows("id")] == [0, 1]
 
 
 def test_a_try_that_died_before_its_commit_is_gone_on_with(lake: Lake) -> None:

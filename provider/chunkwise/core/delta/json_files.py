@@ -140,9 +140,11 @@ class _Load:
             return Loaded(uri=arrival.uri, kind="ignored")
         digest = hashlib.blake2b(f"{ref.uri} {ref.etag}".encode("utf-8", "surrogatepass"), digest_size=16)
         name_of_rows = f"rows-{digest.hexdigest()}"
-        if self._state.ledger.get(f"{name_of_rows}.parquet") is not None:
+        known = self._state.ledger.get(f"{name_of_rows}.parquet")
+        if known is None:
+            self._check_proven(ref)
+        elif known.state != "deleted":  # else somebody took them away with their file: they may come again
             return Loaded(uri=arrival.uri, kind="replay")
-        self._check_proven(ref)
         blocks = S3Source(self._client, ref, extra_args=extra_args).stream(0, ref.size)
         pieces = without_mark(decompress(blocks, compression))
         found = batches(document(pieces, ref) if name == ".json" else lines_of(pieces, ref))

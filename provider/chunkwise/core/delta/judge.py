@@ -56,6 +56,7 @@ class Decision:
     :param changes: columns that are new or wider.
     :param rows: that are added.
     :param bytes: that are added.
+    :param sources: that rows of added files were made of, as the ledger has them.
     """
 
     fields: Fields = ()
@@ -66,6 +67,7 @@ class Decision:
     changes: list[str] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
+    sources: set[str] = field(default_factory=set)
 
     @property
     def is_empty(self) -> bool:
@@ -99,8 +101,8 @@ def needs_a_look(candidate: Candidate, state: TableState) -> bool:
 
 
 def has_batch(state: TableState, batch: Batch | None) -> bool:
-    """Whether the table has this batch, or a later one of its source."""
-    return batch is not None and state.transactions.get(batch.app_id, -1) >= batch.number
+    """Whether this batch is the last one of its source that the table has."""
+    return batch is not None and state.transactions.get(batch.app_id) == batch.number
 
 
 def judge(
@@ -115,7 +117,8 @@ def judge(
 
     :param table: where it lies.
     :param state: the table that the commit would land on.
-    :param batch: which one this is; one that the table has is a replay as a whole.
+    :param batch: which one this is; one that the table has is a replay as a whole, and of one below it
+        nothing is added.
     :param now_ms: time of removals, in milliseconds since 1970.
     :raises UnsupportedTable: files cannot be added to this table.
     :raises ConfigError: ``partition_types`` has a type that no partition column can have, or another one than
@@ -130,6 +133,10 @@ def judge(
     else:
         check_types(policy.partition_types, {}, table.uri)
     done = has_batch(state, batch)
+    last = -1 if batch is None else state.transactions.get(batch.app_id, -1)
+    late = batch is not None and last > batch.number
+    # of a late one it is only found what the table lacks
+    target = Decision(fields=decision.fields, partitions=decision.partitions) if late else decision
     for candidate in candidates:
         try:
             if done:
@@ -137,10 +144,18 @@ def judge(
                 raise _Out(
                     "replay", "batch", f"the table has batch {batch.number} of {batch.app_id!r} already"
                 )
-            kind, reason, detail = _judge_one(decision, state, candidate, policy, now_ms)
+            kind, reason, detail = _judge_one(target, state, candidate, policy, now_ms)
+            if late and kind in ("added", "replaced", "removed"):
+                assert batch is not None
+                raise _Out(
+                    "rejected",
+                    "batch_order",
+                    f"the table lacks it, and has batch {last} of {batch.app_id!r}, after which batch "
+                    f"{batch.number} is not added: add it without a number, or by another app_id",
+                )
         except _Out as out:
             kind, reason, detail = out.kind, out.reason, out.detail
-            if not done and kind in ("rejected", "schema_too_new"):
+            if not (done or late) and kind in ("rejected", "schema_too_new"):
                 lost, removed = lose(state, candidate.path, candidate.found, policy, now_ms)
                 detail += lost
                 decision.removes += removed
@@ -196,10 +211,13 @@ def _judge_one(
                 f"version {entry.version} rewrote or deleted an earlier file of this name: its rows may "
                 "live on in another file, so new rows need a new name",
             )
-    if entry is None and (same_rows := state.has_rows_of(path)) is not None:
+    source = state.source_of(path)
+    if kind == "added" and (same_rows := state.has_rows_of(path)) is not None:
         raise _Out(
             "replay", "", f"version {same_rows.version} has or had the rows of the file it was made of"
         )
+    if kind == "added" and source in decision.sources:
+        raise _Out("replay", "", "another file of this batch has the rows of the file it was made of")
     if kind == "added" and policy.on_reserved == "ignore" and (writer := _writer(state, path, found)):
         raise _Out("ignored", "reserved", WHY[writer])
     if entry is None and policy.on_unproven == "refuse" and state.is_unproven(found.last_modified):
@@ -214,6 +232,8 @@ def _judge_one(
             "ignored", "rewritten", "a compaction wrote it: its rows are of files that the table had before"
         )
     _add(decision, state, path, found, policy)
+    if source is not None:
+        decision.sources.add(source)
     if kind == "replaced" and entry is not None and not state.is_append_only:
         decision.removes += removals(path, entry, now_ms, others=True)
     return kind, "", ""

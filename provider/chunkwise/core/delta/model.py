@@ -108,9 +108,10 @@ class Batch:
     """Which batch this is, for a source that counts its batches.
 
     :param app_id: of the source; lives in the log for ever, so one per source, never one per file or run.
-    :param number: of the batch; a batch whose number is not above the last one is a replay as a whole. It
-        counts from when all its files are in the table, or nothing is to be added of them: until then it may
-        come again, with the same objects.
+    :param number: of the batch; one of the last one's number is a replay as a whole. Of one below it, what
+        the table does not have is rejected: it cannot be known whether that batch was ever there. A number
+        counts from when all files of its batch are in the table, or nothing is to be added of them: until
+        then it may come again, with the same objects.
     """
 
     app_id: str

@@ -24,7 +24,6 @@ from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body, files_changed
 from chunkwise.core.delta.append import Settings, look_at, pause, put_version, unique
 from chunkwise.core.delta.judge import Candidate, Decision, judge
-from chunkwise.core.delta.ledger import Entry
 from chunkwise.core.delta.maintain import maintain
 from chunkwise.core.delta.model import TableReceipt, Verdict
 from chunkwise.core.delta.partitions import BadPartition, values_for
@@ -63,8 +62,8 @@ class Contents(TableState):
         super().__init__(place)
         self.files: dict[str, Active] = {}
 
-    def has_rows_of(self, path: str) -> Entry | None:  # noqa: ARG002 - the same rows may come again
-        """Nothing is known."""
+    def source_of(self, path: str) -> str | None:  # noqa: ARG002 - the same rows may come again
+        """Nobody asks what rows were made of."""
         return None
 
     def take(self, action: Mapping[str, Any], version: int) -> None:

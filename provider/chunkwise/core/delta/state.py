@@ -83,12 +83,18 @@ class TableState:
         """Whether files must not be removed."""
         return str(self.metadata.get("configuration", {}).get("delta.appendOnly", "")).lower() == "true"
 
+    def source_of(self, path: str) -> str | None:
+        """See :func:`rows_of`."""
+        return rows_of(path)
+
     def has_rows_of(self, path: str) -> Entry | None:
         """What is known of the rows of a file, if that was made of another one: in whatever partition, and
-        with whatever columns they became part of the table.
+        with whatever columns they became part of the table. Nothing, if they were deleted from it: they may
+        come again.
         """
-        source = rows_of(path)
-        return None if source is None else self.ledger.get(source)
+        source = self.source_of(path)
+        entry = None if source is None else self.ledger.get(source)
+        return None if entry is None or entry.state == "deleted" else entry
 
     def is_unproven(self, written: datetime) -> bool:
         """Whether a file that is not known may have been removed before anything is known.

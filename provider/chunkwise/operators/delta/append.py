@@ -66,9 +66,10 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
     :param partition_types: types of the partition columns of a table that is made, by name, e.g.
         ``{"ds": "date"}``; default: string. (templated)
     :param app_id: of a source that numbers its batches; needs ``batch_number``. (templated)
-    :param batch_number: a batch whose number is not above the last one of its source is not added again. A
-        batch of which a file is not in the table is not done: it may come again, with the same objects, until
-        a later one is done. (templated)
+    :param batch_number: the last batch of its source is not added again; of one below it, nothing is: what
+        the table does not have of that is ``rejected`` (``batch_order``), so batches must not overtake each
+        other. A batch of which a file is not in the table is not done: it may come again, with the same
+        objects, until a later one is done. (templated)
     :param quarantine_uri: ``s3://bucket/prefix`` below which a note is written for each file that can never
         be added. (templated)
     :param fail_on_rejected: fail the task, after everything else was added, if there was such a file.

@@ -36,11 +36,12 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     **Delivery.** A file's rows are in the table once, however often it comes, also after a compaction, and
     whatever ``partition`` says the next time: a file is known by its key and ETag, and the table's own ledger
     knows what it had. A file that was overwritten is another file, whose rows are added beside the old ones.
-    Events of deletions remove nothing. A file that cannot be loaded stops no other; it
-    fails the task after the others were committed, and a retry loads what is missing. Rows that are not
-    JSON, or do not fit the columns, go aside as ``max_bad_rows`` and ``quarantine_uri`` say; with more of
-    them, nothing of the file is added. No row is dropped quietly; of a key that a row has twice, the last
-    value counts.
+    Events of deletions remove nothing. Rows whose Parquet file was deleted and taken out of the table (by
+    ReconcileDeltaOperator, or ``on_delete="remove"``) are loaded again if their file comes again. A file that
+    cannot be loaded stops no other; it fails the task after the others were committed, and a retry loads what
+    is missing. Rows that are not JSON, or do not fit the columns, go aside as ``max_bad_rows`` and
+    ``quarantine_uri`` say; with more of them, nothing of the file is added. No row is dropped quietly; of a
+    key that a row has twice, the last value counts.
 
     **Return value.** The table's version, counts of files and rows, and the first ``max_reported`` files with
     bad rows or errors; never data. Outlet assets get the same as the extra of their event, an outlet alias an

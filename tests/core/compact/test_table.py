@@ -22,6 +22,7 @@ from chunkwise.core.delta import Maintenance, Settings, reconcile
 from chunkwise.core.errors import (
     CommitContended,
     ConfigError,
+    StorageError,
     TableNotFound,
     UnsupportedTable,
     UploadFailed,
@@ -379,6 +380,45 @@ def test_a_commit_whose_answer_is_lost_is_found_in_the_log(lake: Lake, faults: F
     meanwhile(faults.client, lose)
     assert compact(lake, client=faults.client).committed
     assert lake.rows("id") == rows
+
+
+def test_files_that_a_commit_may_name_stay_although_nobody_can_ask(lake: Lake, faults: Faults) -> None:
+    fill(lake)
+    rows = lake.rows("id")
+
+    def lose() -> None:
+        faults.fail("PutObject", status=500, after=True, times=FOREVER)
+        for operation in ("GetObject", "HeadObject"):
+            faults.fail(operation, status=500, times=FOREVER)
+
+    meanwhile(faults.client, lose)
+    with pytest.raises(StorageError):
+        compact(lake, client=faults.client)
+    assert len(live(lake)) == 2
+    assert lake.rows("id") == rows
+
+
+def test_a_table_that_gets_such_a_feature_meanwhile_is_left_alone(lake: Lake, faults: Faults) -> None:
+    fill(lake)
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"],
+                "writerFeatures": ["deletionVectors"]}  # fmt: skip
+    meanwhile(faults.client, lambda: write_log(lake, 1, [{"protocol": protocol}]))
+    with pytest.raises(UnsupportedTable, match="deletionVectors"):
+        compact(lake, client=faults.client)
+    assert [path for path in paths(lake) if "compacted-" in path] == []
+    assert lake.versions[-1] == 1
+
+
+def test_an_output_that_is_overwritten_at_its_size_is_known_to_be_another(lake: Lake) -> None:
+    fill(lake, days=1)
+    compact(lake)
+    (path,) = live(lake)
+    key = lake.table.key(path)
+    assert kinds(lake.append(lake.arrival(path))) == ["duplicate"]
+    body = lake.s3.get(key)
+    lake.s3.put(key, body.replace(b"parquet-cpp", b"parquet-CPP"))
+    assert len(lake.s3.get(key)) == len(body)
+    assert kinds(lake.append(lake.arrival(path))) == ["replaced"]
 
 
 def compact_in(root: str, s3: S3) -> None:

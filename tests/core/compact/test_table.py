@@ -238,15 +238,19 @@ def test_files_that_cannot_be_merged_are_named(lake: Lake) -> None:
     fill(lake, days=1, files=5)
     lake.put("ds=2024-01-01/0.parquet", {"id": [7, 7]})  # overwritten, and nobody has told the table
     lake.delete("ds=2024-01-01/1.parquet")
-    log = lake.actions("add", 0)[2]
+    first, _, log = lake.actions("add", 0)[:3]
+    elsewhere = f"s3://{lake.s3.bucket}/original/0.parquet"  # as in the log of a shallow clone
+    lake.s3.put("original/0.parquet", lake.s3.get(lake.table.key("ds=2024-01-01/4.parquet")))
     vector = {"storageType": "u", "pathOrInlineDv": "x", "offset": 1, "sizeInBytes": 1, "cardinality": 1}
     write_log(lake, 1, [{"remove": {"path": log["path"], "dataChange": True, "deletionTimestamp": 1}},
-                        {"add": {**log, "deletionVector": vector}}])  # fmt: skip
+                        {"add": {**log, "deletionVector": vector}},
+                        {"add": {**first, "path": elsewhere}}])  # fmt: skip
     found = compact(lake)
-    assert {one.uri.rpartition("/")[2]: one.reason for one in found.skipped} == {
+    assert {one.uri.removeprefix(f"{lake.uri}/ds=2024-01-01/"): one.reason for one in found.skipped} == {
         "0.parquet": "changed",
         "1.parquet": "changed",
         "2.parquet": "deletion_vector",
+        elsewhere: "other_root",
     }
     assert [len(one.sources) for one in found.outputs] == [2]
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tests.core.compact.folder import Folder, ids
+from tests.support.peaks import measured
 from tests.support.s3 import S3
-
-ROOT = Path(__file__).parents[3]
 
 # in a process of its own, whose peak nobody else has raised
 SCRIPT = """
@@ -23,6 +18,7 @@ from chunkwise.core import memory
 from chunkwise.core.compact.model import Options
 from chunkwise.core.compact.prefix import compact_prefix
 from chunkwise.core.compact.where import Where
+from tests.support.peaks import measured
 from tests.support.s3 import s3_client
 
 endpoint, bucket, way = sys.argv[1:]
@@ -56,10 +52,6 @@ def test_peak_memory_is_bounded_whatever_the_folder_has(s3: S3, way: str, bound:
         column = pa.StringArray.from_buffers(count, offsets.buffers()[1], pa.py_buffer(texts.encode()))
         folder.put(f"{number:02}.parquet", pa.table({"a": column}), compression="none", use_dictionary=False)
         rows += count
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "provider"), str(ROOT)])}
-    command = [sys.executable, "-c", SCRIPT, s3.endpoint, s3.bucket, way]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured(SCRIPT, s3.endpoint, s3.bucket, way)
     assert (found["rows"], found["ways"], found["files"]) == (rows, [way], 22)
     assert found["grown"] < bound << 20, f"{found['grown'] >> 20} MiB"

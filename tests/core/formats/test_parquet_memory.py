@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.support.peaks import measured
 
 # in a process of its own, whose peak nobody else has raised
 SCRIPT = """
@@ -89,11 +83,7 @@ def giant(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_peak_memory_is_bounded_whatever_the_row_group_has(giant, mode, start, end, bound):
     """Not 240 MB: blocks when copied, batches when read, a few MiB of one column when written anew."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "provider")}
-    command = [sys.executable, "-c", SCRIPT, str(giant), mode, str(start), str(end)]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured(SCRIPT, str(giant), mode, str(start), str(end))
     assert found["rows"] == end - start
     assert found["out"] > (end - start) * 590
     assert found["grown"] < bound << 20, f"{found['grown'] >> 20} MiB"

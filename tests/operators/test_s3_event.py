@@ -150,6 +150,10 @@ def reconciling(name: str, s3: S3, asset: Asset, **options: Any) -> DAG:
     return dag
 
 
+def receipt(**counts: int) -> dict[str, int]:
+    return {"looked_at": 0, "sent": 0, "left": 0, "waiting": 0, "unread": 0, **counts}
+
+
 def keys_of(ran: Ran, asset: Asset) -> list[str]:
     (extra,) = ran.events[asset.uri]
     return [one["key"] for one in extra["payload"]["objects"]]
@@ -173,7 +177,7 @@ def test_what_no_event_told_of_is_sent_once(run_dag: Run, s3: S3) -> None:
     announce(asset, [{**item("landing/b.csv", etag=etag), "bucket": s3.bucket}])
     dag = reconciling("once_reconcile", s3, asset)
     ran = run_dag(dag)
-    assert ran.returned("reconcile") == {"looked_at": 2, "sent": 1, "left": 0}
+    assert ran.returned("reconcile") == receipt(looked_at=2, sent=1)
     assert keys_of(ran, asset) == ["landing/a b.csv"]
     (ledger,) = (key for key in list(s3.keys()) if key.startswith(".chunkwise/arrivals/"))
     assert len(json.loads(s3.get(ledger))["told"]) == 1
@@ -231,8 +235,101 @@ def test_an_event_is_bounded_and_the_next_look_sends_the_rest(run_dag: Run, s3: 
         s3.put(f"landing/{number}", b"1")
     dag = reconciling("many_reconcile", s3, asset, max_objects=3)
     first, second = run_dag(dag), run_dag(dag)
-    assert first.returned("reconcile") == {"looked_at": 5, "sent": 3, "left": 2}
+    assert first.returned("reconcile") == receipt(looked_at=5, sent=3, left=2)
     assert sorted(keys_of(first, asset) + keys_of(second, asset)) == [f"landing/{n}" for n in range(5)]
+
+
+def queued_run(asset: Asset, dag: DAG, *, ago: timedelta) -> str:
+    """A run that the latest event of the asset has started so long ago, and that waits behind others."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+    from sqlalchemy import select
+
+    from tests.support import airflow
+
+    airflow._make_known(dag)
+    then = datetime.now(UTC) - ago
+    with create_session() as session:
+        events = select(AssetEvent).join(AssetEvent.asset).where(AssetModel.uri == asset.uri)
+        event = session.scalars(events.order_by(AssetEvent.id.desc())).first()
+        assert event is not None
+        event.timestamp = then
+        run = DagRun(
+            dag_id=dag.dag_id,
+            run_id=f"asset_triggered__{dag.dag_id}",
+            run_type=DagRunType.ASSET_TRIGGERED,
+            run_after=then,
+            queued_at=then,
+            state=DagRunState.QUEUED,
+            triggered_by=DagRunTriggeredByType.ASSET,
+        )
+        session.add(run)
+        session.flush()
+        run.consumed_asset_events.append(event)
+        return run.run_id
+
+
+def begin(run_id: str) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState
+    from sqlalchemy import select
+
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.run_id == run_id)).one()
+        run.start_date, run.state = datetime.now(UTC), DagRunState.RUNNING
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_run_that_is_queued_keeps_back_only_what_its_event_may_name(run_dag: Run, s3: S3) -> None:
+    """Airflow gives no list of events with that one in it."""
+    asset = Asset("busy_arrivals", f"s3://{s3.bucket}/busy")
+    with DAG("busy_consumer", schedule=[asset], start_date=START) as consuming:
+        task(lambda: None, task_id="look")()  # type: ignore[type-var]
+    s3.put("landing/told.csv", b"1")
+    etag = s3.head("landing/told.csv")["ETag"].strip('"')
+    announce(asset, [{**item("landing/told.csv", etag=etag), "bucket": s3.bucket}])
+    s3.put("landing/lost.csv", b"1")
+    waits = queued_run(asset, consuming, ago=timedelta())
+    dag = reconciling("busy_reconcile", s3, asset, consumer_dag_id="busy_consumer")
+    ran = run_dag(dag)
+    assert ran.states == {"reconcile": "skipped"}
+    begin(waits)
+    ran = run_dag(dag)
+    assert ran.returned("reconcile") == receipt(looked_at=2, sent=1)
+    assert keys_of(ran, asset) == ["landing/lost.csv"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_came_after_an_event_that_cannot_be_read_is_sent(run_dag: Run, s3: S3) -> None:
+    asset = Asset("behind_arrivals", f"s3://{s3.bucket}/behind")
+    with DAG("behind_consumer", schedule=[asset], start_date=START) as consuming:
+        task(lambda: None, task_id="look")()  # type: ignore[type-var]
+    announce(asset, [{**item("landing/long gone.csv"), "bucket": s3.bucket}])
+    queued_run(asset, consuming, ago=timedelta(hours=3))
+    s3.put("landing/lost.csv", b"1")
+    dag = reconciling("behind_reconcile", s3, asset)
+    ran = run_dag(dag)
+    assert ran.returned("reconcile") == receipt(looked_at=1, sent=1, unread=1)
+    assert keys_of(ran, asset) == ["landing/lost.csv"]
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_left_over_outlives_the_window(run_dag: Run, s3: S3) -> None:
+    asset = Asset("over_arrivals", f"s3://{s3.bucket}/over")
+    for number in range(3):
+        s3.put(f"landing/{number}", b"1")
+    place = f"s3://{s3.bucket}/over.json"
+    first = run_dag(reconciling("over_first", s3, asset, max_objects=1, ledger_uri=place))
+    dag = reconciling("over_later", s3, asset, max_objects=1, ledger_uri=place, window_hours=0)
+    second, third = run_dag(dag), run_dag(dag)
+    assert [keys_of(ran, asset) for ran in (first, second, third)] == [
+        [f"landing/{number}"] for number in range(3)
+    ]
+    assert run_dag(dag).states == {"reconcile": "skipped"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,17 @@ from chunkwise.core.digests import digest
 from chunkwise.core.errors import ConfigError, ObjectChanged, ObjectExists, ReadFailed
 from chunkwise.core.events.filters import ObjectFilter, Words
 from chunkwise.core.events.model import CREATED, ObjectCreated
-from chunkwise.core.events.reconcile import Bounds, Ledger, Reconciled, Told, dump, load, reconcile
+from chunkwise.core.events.reading import Span, read_apart
+from chunkwise.core.events.reconcile import (
+    Bounds,
+    Ledger,
+    Reconciled,
+    Told,
+    dump,
+    events_since,
+    load,
+    reconcile,
+)
 from chunkwise.core.storage.objects import get, list_objects, put_if_match, put_new
 from chunkwise.edge import permanent_fails_at_once
 
@@ -36,14 +46,21 @@ class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
     :class:`~chunkwise.triggers.s3_event.S3EventTrigger`: a DAG that is scheduled by it need not know.
 
     What was told is read from the asset's own events in Airflow's database. A small ledger on S3, replaced by
-    a conditional put, remembers it for as long as the object lies there and is younger than ``window_hours``:
-    it never has more entries than the listing. An object counts as told only when the event that names it is
-    in the database: a run that dies on its way sends it again, and one that is repeated sends nothing twice.
+    a conditional put, remembers it for as long as the object lies there and is looked at: it never has more
+    entries than the listing. An object counts as told only when the event that names it is in the database: a
+    run that dies on its way sends it again, and one that is repeated sends nothing twice.
+
+    Airflow does not show an event while a run that it started is queued, be it for a paused DAG or behind
+    others, nor any list with such an event in it. Then the events are asked for in smaller and smaller spans
+    of time, which may take some minutes. Objects that were written within ``grace_minutes`` before what
+    cannot be read, or sent from here then, wait for ``patience_minutes``; all others are reconciled. Airflow
+    before 3.2 gives all events or none: there the task fails, and may be tried again.
 
     Delivery is at least once. Cost: one LIST request per 1,000 objects of the prefix, and one GET and PUT.
 
-    Returns ``{"looked_at", "sent", "left"}``, and skips itself, so that no event is emitted, if nothing is
-    missing.
+    Returns ``{"looked_at", "sent", "left", "waiting", "unread"}``: objects that were looked at, are sent now
+    and in later runs, and wait for the run of an event, and the number of spans of time whose events cannot
+    be read; the log names them. Skips itself, so that no event is emitted, if nothing is to be sent now.
 
     :param s3_bucket: bucket to list. (templated)
     :param s3_prefix: prefix to list. (templated)
@@ -55,12 +72,13 @@ class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
     :param min_bytes: see there.
     :param max_bytes: see there.
     :param ignore_hidden: see there.
-    :param window_hours: objects that were written longer ago are not looked at. S3 dates a multipart upload
-        by its beginning: let it be longer than uploads take.
+    :param window_hours: objects that were written longer ago are not looked at, unless they were within it
+        once and not told of: the oldest of these keeps the window open, which is logged. S3 dates a multipart
+        upload by its beginning: let it be longer than uploads take.
     :param grace_minutes: objects that were written since are not looked at: their event may be on its way.
-    :param patience_minutes: an event that has started no run of ``consumer_dag_id`` is repeated after this
-        time.
-    :param max_objects: most objects of one event; the next run sends the others.
+    :param patience_minutes: an event that has started no run of ``consumer_dag_id``, or that cannot be read,
+        is repeated after this time.
+    :param max_objects: most objects of one event, the oldest first; the next run sends the others.
     :param ledger_uri: ``s3://bucket/key`` of the ledger; default: below ``.chunkwise/`` in the bucket, which
         Chunkwise's triggers ignore. (templated)
     :param extra_args: more arguments of the S3 calls, e.g. ``{"ExpectedBucketOwner": "..."}``. (templated)
@@ -121,25 +139,43 @@ class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
             asset, bounds, wanted = self._asset(), self._bounds(), self._filter()
             now = datetime.now(UTC)
             ledger, etag = self._load()
-            since = max(filter(None, (ledger.read_until, now - bounds.window)))
-            told = list(self._told(context, asset, since, now - _SETTLED))
-            found = reconcile(self._objects(wanted), ledger, told, now=now, bounds=bounds)
+            begin = events_since(ledger, now, bounds)
+            told, unread = self._told(context, asset, Span(begin=begin, end=now - _SETTLED))
+            found = reconcile(self._objects(wanted), ledger, told, now=now, bounds=bounds, unread=unread)
             self._save(found.ledger, etag, changed=found.ledger != ledger)
+        self._log(found, unread)
+        if not found.missing:
+            raise AirflowSkipException(_nothing(found, now - bounds.grace))
+        payload = {"objects": [one.to_json() for one in found.missing]}
+        context["outlet_events"][asset].extra = {"payload": payload}  # type: ignore[dict-item]  # it is JSON
+        counts = {"looked_at": found.looked_at, "sent": len(found.missing), "left": found.left}
+        return {**counts, "waiting": found.waiting, "unread": len(unread)}
+
+    def _log(self, found: Reconciled, unread: Sequence[Span]) -> None:
         self.log.info(
-            "s3://%s/%s: %d objects of the last %g hours, %d of them told before; %d are sent now, %d later",
+            "s3://%s/%s: %d objects since %s, %d of them told before; %d are sent now, %d later, %d wait",
             self.s3_bucket,
             self.s3_prefix,
             found.looked_at,
-            self.window_hours,
+            found.since.isoformat(),
             len(found.ledger.told),
             len(found.missing),
             found.left,
+            found.waiting,
         )
-        if not found.missing:
-            raise AirflowSkipException("every object has been told of")
-        payload = {"objects": [one.to_json() for one in found.missing]}
-        context["outlet_events"][asset].extra = {"payload": payload}  # type: ignore[dict-item]  # it is JSON
-        return _counts(found)
+        if unread:
+            self.log.warning(
+                "events of these times cannot be read while runs that they have started are queued: %s",
+                ", ".join(f"{span.begin.isoformat()} to {span.end.isoformat()}" for span in unread),
+            )
+        if found.overdue:
+            self.log.warning(
+                "%d objects were written more than %g hours ago and not told of yet: they are kept until they"
+                " are; send more at a time (max_objects), run this more often, or look at the DAGs that they "
+                "start",
+                found.overdue,
+                self.window_hours,
+            )
 
     def _objects(self, wanted: ObjectFilter) -> Iterator[ObjectCreated]:
         for item in list_objects(self.hook.conn, self.s3_bucket, self.s3_prefix, extra_args=self.extra_args):
@@ -154,25 +190,36 @@ class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
             if wanted.passes(found):
                 yield found
 
-    def _told(self, context: Context, asset: Asset, since: datetime, until: datetime) -> Iterator[Told]:
-        events = context["inlet_events"][asset]
-        try:
-            if hasattr(events, "after"):  # Airflow 3.2
-                events = events.after(since.isoformat()).before(until.isoformat())
-            found = list(events)
-        except Exception as error:  # of Airflow's API, which has many
-            raise ReadFailed(
-                f"Airflow did not give the events of asset {asset.name!r} ({type(error).__name__}); it cannot"
-                " while a run that they have started is queued"
-            ) from error
-        for event in found:
-            if since <= event.timestamp <= until:
-                dags = {run.dag_id for run in event.created_dagruns}
-                yield Told(
-                    time=event.timestamp,
-                    started=self.consumer_dag_id is None or self.consumer_dag_id in dags,
-                    objects=s3_objects({asset: [event]}),
-                )
+    def _told(self, context: Context, asset: Asset, whole: Span) -> tuple[list[Told], list[Span]]:
+        """The events of the asset, and when those were that cannot be read."""
+
+        def read(span: Span) -> list[Any]:
+            events = context["inlet_events"][asset]
+            try:
+                if apart:
+                    events = events.after(span.begin.isoformat()).before(span.end.isoformat())
+                return list(events)
+            except Exception as error:  # of Airflow's API, which has many
+                raise ReadFailed(
+                    f"Airflow did not give the events of asset {asset.name!r} ({type(error).__name__})"
+                    + ("" if apart else "; it cannot while a run that they have started is queued")
+                ) from error
+
+        if whole.begin > whole.end:
+            return [], []
+        apart = hasattr(context["inlet_events"][asset], "after")  # Airflow 3.2
+        found, unread = read_apart(read, whole) if apart else (read(whole), [])
+        dag = self.consumer_dag_id
+        told = [
+            Told(
+                time=event.timestamp,
+                started=dag is None or any(run.dag_id == dag for run in event.created_dagruns),
+                objects=s3_objects({asset: [event]}),
+            )
+            for event in found
+            if whole.begin <= event.timestamp <= whole.end
+        ]
+        return told, unread
 
     # --- the ledger -----------------------------------------------------------------------------------------
 
@@ -236,8 +283,14 @@ class ReconcileArrivalsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc] 
         )
 
 
-def _counts(found: Reconciled) -> dict[str, int]:
-    return {"looked_at": found.looked_at, "sent": len(found.missing), "left": found.left}
+def _nothing(found: Reconciled, until: datetime) -> str:
+    """Why there is nothing to send."""
+    if found.waiting:
+        return (
+            f"nothing to send now: {found.waiting} objects wait for the run of an event that has told of "
+            "them, or that cannot be read while its run is queued"
+        )
+    return f"every object that was written from {found.since} to {until} has been told of"
 
 
 def _listed(given: Any) -> list[Any]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from chunkwise.core.errors import ReadFailed
 from chunkwise.core.events.model import ObjectCreated
-from chunkwise.core.events.reconcile import Bounds, Ledger, Told, dump, load, reconcile
+from chunkwise.core.events.reading import Span
+from chunkwise.core.events.reconcile import Bounds, Ledger, Told, dump, events_since, load, reconcile
 
 NOW = datetime(2023, 12, 21, tzinfo=UTC)
 BOUNDS = Bounds(
@@ -88,6 +89,72 @@ def test_events_are_read_again_only_from_the_first_that_is_open():
     assert again.ledger.read_until == NOW - HOUR * 2
 
 
+def at_a_time(number: int) -> Bounds:
+    return Bounds(window=BOUNDS.window, grace=BOUNDS.grace, patience=BOUNDS.patience, limit=number)
+
+
+def test_none_leaves_the_window_untold_however_long_it_takes():
+    """After an outage of more objects than the looks of a window can send."""
+    listed = [stored(f"{number:03}") for number in range(240)]
+    ledger, database, sent, now, most = Ledger(), [], [], NOW, 0
+    for _ in range(241):
+        now += HOUR
+        found = reconcile(listed, ledger, database[-1:], now=now, bounds=at_a_time(1))
+        if found.missing:
+            database.append(Told(time=now, started=True, objects=found.missing))
+        sent += [one.key for one in found.missing]
+        ledger = load(dump(found.ledger), "s3://b/ledger")
+        most = max(most, found.overdue)
+    assert sent == [one.key for one in listed], "the oldest first, each once"
+    assert most == 240 - 7 * 24 + 1
+    assert (found.waiting, found.left, found.overdue, ledger.untold_since) == (0, 0, 0, None)
+    assert missing(listed, ledger=ledger, now=now) == []
+
+
+def test_what_waits_for_the_run_of_a_paused_dag_stays_in_the_window():
+    pending = told(stored("a"), ago=HOUR, started=False)
+    first = reconcile([stored("a")], Ledger(), [pending], now=NOW, bounds=BOUNDS)
+    assert (first.waiting, first.missing) == (1, ())
+    later = NOW + timedelta(days=30)
+    found = reconcile([stored("a"), stored("b", age=2 * HOUR)], first.ledger, [], now=later, bounds=BOUNDS)
+    assert [one.key for one in found.missing] == ["a"], "b was written before anything that is not told of"
+    assert found.overdue == 1
+
+
+def span(begin: timedelta, end: timedelta) -> Span:
+    return Span(begin=NOW - begin, end=NOW - end)
+
+
+def test_what_an_event_that_cannot_be_read_may_name_waits_and_all_else_is_sent():
+    unread = [span(HOUR, HOUR * 0.75)]
+    listed = [
+        stored("older", age=HOUR * 1.5),
+        stored("shortly before", age=HOUR * 1.2),
+        stored("in it", age=HOUR * 0.9),
+        stored("after it", age=HOUR * 0.5),
+    ]
+    found = reconcile(listed, Ledger(), [], now=NOW, bounds=BOUNDS, unread=unread)
+    assert ([one.key for one in found.missing], found.waiting) == (["older", "after it"], 2)
+    assert found.ledger.read_until == NOW - HOUR, "it is asked for again"
+    assert found.ledger.untold_since == NOW - HOUR * 1.5
+    patience_ends = NOW + timedelta(hours=6)
+    found = reconcile(listed, Ledger(), [], now=patience_ends, bounds=BOUNDS, unread=unread)
+    assert (len(found.missing), found.waiting, found.ledger.read_until) == (4, 0, None)
+
+
+def test_what_was_sent_is_not_sent_again_while_its_event_cannot_be_read():
+    listed = [stored("a", age=HOUR * 9)]
+    first = reconcile(listed, Ledger(), [], now=NOW, bounds=BOUNDS)
+    unread = [Span(begin=NOW, end=NOW + timedelta(minutes=1))]
+    again = load(dump(first.ledger), "s3://b/ledger")
+    for hours in range(1, 6):
+        found = reconcile(listed, again, [], now=NOW + HOUR * hours, bounds=BOUNDS, unread=unread)
+        again = found.ledger
+        assert (found.missing, found.waiting) == ((), 1)
+    assert missing(listed, ledger=again, now=NOW + HOUR) == ["a"], "it can be read, and is not there"
+    assert missing(listed, ledger=again, now=NOW + HOUR * 7) == ["a"]
+
+
 @given(
     objects=st.lists(
         st.tuples(st.sampled_from("abcdef"), st.sampled_from("12"), st.floats(0, 240)),
@@ -116,8 +183,10 @@ def test_against_the_definition(objects, events):
 
 @given(data=st.data())
 def test_over_many_looks_everything_is_told_once_and_the_ledger_stays_small(data):
-    """Objects come, events are lost, runs die before their event is stored, the database forgets."""
+    """Objects come, events are lost, runs die before their event is stored, the database forgets, and looks
+    are so far apart that what is left over leaves the window."""
     now, ledger = NOW, Ledger()
+    bounds = at_a_time(data.draw(st.sampled_from([1, 2, 1000])))
     listed: list[ObjectCreated] = []
     database: list[Told] = []
     times_told: dict[str, int] = {}
@@ -130,10 +199,11 @@ def test_over_many_looks_everything_is_told_once_and_the_ledger_stays_small(data
             if data.draw(st.booleans(), label="its event came"):
                 database.append(Told(time=now, started=True, objects=[one]))
                 times_told[one.key] = times_told.get(one.key, 0) + 1
-        now += HOUR
-        since = ledger.read_until or NOW
+        # what comes between two looks is seen within the window of the next one
+        now += HOUR * data.draw(st.sampled_from([1, 24, 6 * 24]))
+        since = events_since(ledger, now, bounds)
         found = reconcile(
-            listed, ledger, [event for event in database if event.time >= since], now=now, bounds=BOUNDS
+            listed, ledger, [event for event in database if event.time >= since], now=now, bounds=bounds
         )
         ledger = load(dump(found.ledger), "s3://b/ledger")
         assert len(ledger.told) <= len(listed)
@@ -143,13 +213,17 @@ def test_over_many_looks_everything_is_told_once_and_the_ledger_stays_small(data
                 times_told[one.key] = times_told.get(one.key, 0) + 1
         if ledger.read_until and data.draw(st.booleans(), label="the database was cleaned"):
             database = [event for event in database if event.time >= ledger.read_until]
-    now += HOUR
-    since = ledger.read_until or NOW
-    found = reconcile(
-        listed, ledger, [event for event in database if event.time >= since], now=now, bounds=BOUNDS
-    )
-    for one in found.missing:
-        times_told[one.key] = times_told.get(one.key, 0) + 1
+    found = None
+    while found is None or found.missing:
+        now += HOUR
+        since = events_since(ledger, now, bounds)
+        events = [event for event in database if event.time >= since]
+        found = reconcile(listed, ledger, events, now=now, bounds=bounds)
+        ledger = found.ledger
+        database.append(Told(time=now, started=True, objects=found.missing))
+        for one in found.missing:
+            times_told[one.key] = times_told.get(one.key, 0) + 1
+    assert (found.left, found.waiting, found.overdue) == (0, 0, 0)
     assert times_told == {one.key: 1 for one in listed}
 
 

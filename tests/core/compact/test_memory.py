@@ -18,7 +18,6 @@ from chunkwise.core import memory
 from chunkwise.core.compact.model import Options
 from chunkwise.core.compact.prefix import compact_prefix
 from chunkwise.core.compact.where import Where
-from tests.support.peaks import measured
 from tests.support.s3 import s3_client
 
 endpoint, bucket, way = sys.argv[1:]

@@ -19,6 +19,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import DAG, Asset, AssetWatcher, PartitionedAssetTimetable, task
 
@@ -73,8 +74,11 @@ with DAG(
         """The file of this run, and where its result goes."""
         arrived = s3_objects(triggering_asset_events, partition_key=dag_run.partition_key)
         if not arrived:
-            raise AirflowSkipException("the file was removed again")
+            raise AirflowSkipException("the file was removed again: there is nothing to process")
         (found,) = arrived
+        # Not every removal is told of, nor in time.
+        if not S3Hook(aws_conn_id="aws_default").check_for_key(found.key, found.bucket):
+            raise AirflowSkipException(f"{found.uri} was removed again: there is nothing to process")
         return {
             "source": found.uri,
             "target": f"s3://{BUCKET}/processed/{found.key.removeprefix('landing/')}",

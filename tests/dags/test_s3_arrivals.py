@@ -100,6 +100,27 @@ def test_a_file_that_is_removed_before_its_run_is_passed_over(
     assert keys(localstack, ls_bucket) == ["landing/a.jsonl"]
 
 
+def test_a_file_that_is_gone_is_passed_over_though_nobody_told(
+    airflow_db: None, run_dag: Run, localstack: LocalStack, ls_bucket: str
+) -> None:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    process = load_dag("on_s3_arrival.py", "on_s3_arrival")
+    made_known(process)
+    came = arrive(localstack, ls_bucket, "landing/gone.jsonl", people(3))
+    localstack.client("s3").delete_object(Bucket=ls_bucket, Key="landing/gone.jsonl")
+    key = f"s3://{ls_bucket}/landing/gone.jsonl"
+    with create_session() as session:
+        number = session.scalar(select(AssetModel.id).where(AssetModel.name == "s3_files"))
+        session.add(AssetEvent(asset_id=number, extra={"partitions": {key: [came]}}, partition_key=key))
+    ran = run_dag(process, consume=True, partition=key)
+    assert ran.states["file"] == "skipped", ran.states
+    assert "failed" not in ran.states.values(), ran.states
+    assert keys(localstack, ls_bucket) == []
+
+
 def test_what_no_notification_told_of_goes_the_same_way(
     airflow_db: None,
     run_dag: Run,

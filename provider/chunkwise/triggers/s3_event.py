@@ -74,7 +74,11 @@ class S3EventTrigger(BaseEventTrigger):
     consumer of its own: give each a queue of its own, for what its filters refuse is deleted.
 
     Duplicates are possible in any case: what an event starts must be idempotent, or look at ETag and version.
-    While all DAGs of the asset are paused nothing is received, and messages wait in the queue.
+
+    While all DAGs of the asset are paused Airflow removes this trigger. Messages wait in the queue then, for
+    as long as it keeps them, but only if no other trigger reads it: **to another one they are what nobody
+    wants, and it deletes them**. Give each DAG that may be paused alone a queue of its own, or let
+    :class:`~chunkwise.operators.s3_reconcile.ReconcileArrivalsOperator` find what it missed.
 
     :param sqs_queue: URL or name of the queue.
     :param bucket: see :class:`~chunkwise.core.events.filters.ObjectFilter`, as the others down to

@@ -172,16 +172,27 @@ class RdsExportToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
 
     **Delivery.** All files or none: one that cannot be added (a type that conflicts with the table's, a file
     that is damaged) fails the task, and the partition stays as it was. A repetition of the same export has
-    nothing to commit. Of two exports of one partition the one that is committed last is there, also where it
-    was there before. Nothing else adds its files: what was copied and not committed is in no table, whatever
-    events tell of it. Other partitions, and other writers at the same time, are not disturbed.
+    nothing to commit, nor has one after a compaction, if the log still shows that the partition has the rows
+    of this export and no others; if it does not, or other rows were merged with them, the export's files take
+    the place of the compaction's. Of two exports of one partition the one that is committed last is there,
+    also where it was there before. Nothing else adds its files: what was copied and not committed is in no
+    table, whatever events tell of it. Other partitions, and other writers at the same time, are not
+    disturbed.
+
+    **Tables in place**, in the export's own folder, may be compacted by
+    :class:`~chunkwise.operators.compact.ParquetCompactOperator`, whose files are told apart by their names
+    (those of other engines are not: the sensor takes them for files of the export). A vacuum then deletes
+    files of the export, which is no export any more: from then on a repetition is refused, and so is a copy
+    of it to another place; the table stays as it is.
 
     **"Table complete".** An outlet asset gets the return value as the extra of its event, and an outlet alias
-    an event of the table's URI, whenever the task succeeds: at least once per table and export, also when a
-    retry finds the commit made, and for a table without rows.
+    an event of the table's URI, in the form of :class:`~chunkwise.core.delta.news.News` and with ``table``,
+    ``export``, ``partition`` and ``files``, whenever the task succeeds: at least once per table and export,
+    also when a retry finds the commit made, and for a table without rows.
 
     **Return value.** ``table``, ``export``, ``partition``, ``uri``, ``version``, ``committed``, ``created``,
-    ``files`` and ``bytes`` of the partition, ``counts`` of verdicts, ``rows`` that are new, ``new_columns``.
+    ``files`` and ``bytes`` of the export, ``counts`` of verdicts, ``rows`` that are new, the first 50
+    ``new_columns`` and how many there are.
 
     :param table: an item of ``tables`` of :class:`RelayoutRdsExportOperator`; map over them. (templated)
     :param schema_policy: ``"add_columns"``: new columns become columns of the table, in the same commit;

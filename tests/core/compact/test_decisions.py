@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkwise.core.compact.census import judge
-from chunkwise.core.compact.marks import Mark, identity, is_named, mark_in, mark_of, name_of
+from chunkwise.core.compact.marks import Mark, identity, mark_in, mark_of, name_of
 from chunkwise.core.compact.model import MOST_FILES, File, Options
 from chunkwise.core.compact.packing import pack
 from chunkwise.core.compact.schema import FileSchema
+from chunkwise.core.compacted import is_named
 from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.metadata import File as Fields
 from chunkwise.core.storage import ObjectRef

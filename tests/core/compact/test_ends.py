@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from chunkwise.core.compact import holding
-from chunkwise.core.compact.marks import is_named
+from chunkwise.core.compacted import is_named
 from chunkwise.core.errors import ChunkwiseError, LeaseLost
 from chunkwise.core.storage import Lease
 from chunkwise.core.storage import lease as leasing

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chunkwise.core.compact.marks import is_named
+from chunkwise.core.compacted import is_named
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.units import KiB
 from tests.core.compact.folder import SCALED, Folder, ids, read_alike

@@ -130,17 +130,6 @@ def test_whatever_came_before_the_last_set_of_a_partition_is_there(
         assert left == {}
 
 
-def test_what_a_compaction_wrote_is_replaced_like_any_other_file(lake: Lake) -> None:
-    """The same set comes again, and the rows of its files live in another file."""
-    files = [file(lake, "a", 1), file(lake, "b", 2)]
-    replace(lake, *files)
-    lake.open().optimize.compact()
-    assert len(lake.open().file_uris()) == 1
-    done = replace(lake, *files)
-    assert sorted(kinds(done)) == ["added", "added", "removed"]
-    assert contents(lake) == {DAYS[0]: [1, 2]}
-
-
 @pytest.mark.parametrize("checkpoints", [0, 1], ids=["log", "snapshot"])
 def test_appends_know_afterwards_what_was_replaced(lake: Lake, checkpoints: int) -> None:
     """An event of a file that is no longer in the partition comes late."""

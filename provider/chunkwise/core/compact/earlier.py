@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from chunkwise.core.compact.marks import is_named, maker_of
+from chunkwise.core.compact.marks import maker_of
 from chunkwise.core.compact.model import File, Options
 from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import survey
 from chunkwise.core.compact.where import Where, front_of
+from chunkwise.core.compacted import is_named
 from chunkwise.core.delta.append import Settings
 from chunkwise.core.delta.earlier import DOUBT, earlier_commits
 from chunkwise.core.delta.news import News

@@ -6,8 +6,8 @@ import logging
 from types import TracebackType
 from typing import Any, Final
 
-from chunkwise.core.compact.marks import is_named
 from chunkwise.core.compact.model import Options
+from chunkwise.core.compacted import is_named
 from chunkwise.core.errors import UploadFailed
 from chunkwise.core.storage import Lease, abort_below
 from chunkwise.core.storage.failures import CALL_ERRORS, reason

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -27,7 +26,6 @@ from chunkwise.core.storage.source import ObjectRef
 COMPACTED: Final = b"chunkwise.compacted"
 #: key of what it says of the work that made it; others that find it may have another one
 MADE_BY: Final = b"chunkwise.compacted_by"
-_NAME: Final = re.compile(r"compacted-[0-9a-f]{32}\.parquet")
 _DIGEST: Final = 16
 
 
@@ -63,11 +61,6 @@ def name_of(refs: Iterable[ObjectRef]) -> str:
     for ref in refs:
         digest.update(identity(ref))
     return f"compacted-{digest.hexdigest()}.parquet"
-
-
-def is_named(name: str) -> bool:
-    """Whether a name is that of an output."""
-    return _NAME.fullmatch(name) is not None
 
 
 def mark_of(rows: int, files: int, digests: Iterable[bytes], key: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from chunkwise.core.compact.census import judge
 from chunkwise.core.compact.holding import Held
 from chunkwise.core.compact.making import Making
-from chunkwise.core.compact.marks import COMPACTED, MADE_BY, identity, is_named, maker_of, mark_of
+from chunkwise.core.compact.marks import COMPACTED, MADE_BY, identity, maker_of, mark_of
 from chunkwise.core.compact.model import Compacted, File, Options, Skipped
 from chunkwise.core.compact.outputs import Place
 from chunkwise.core.compact.packing import Bin, pack
@@ -26,6 +26,7 @@ from chunkwise.core.compact.schema import Schemas
 from chunkwise.core.compact.survey import survey
 from chunkwise.core.compact.tables import refuse_table_above
 from chunkwise.core.compact.where import Wanted, Where, folders_with_work, front_of
+from chunkwise.core.compacted import is_named
 from chunkwise.core.errors import ChunkwiseError, LeaseLost, ObjectChanged, ReadFailed
 from chunkwise.core.storage import Listed, ObjectRef, objects
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from chunkwise.core.compact.marks import is_named
 from chunkwise.core.compact.model import Compacted, Options, Skipped, Sources
 from chunkwise.core.compact.tables import refuse_table_file
+from chunkwise.core.compacted import is_named
 from chunkwise.core.delta.places import Table, is_hidden
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.filters import ObjectFilter

@@ -4,7 +4,7 @@ new. No row is read.
 Unlike an append this is not about what came and what came before: whatever the partition had, the same
 files give the same partition, and a repetition has nothing to commit. A file that the table had once, and
 that was rewritten or replaced since, is added again: the files that have its rows now are removed with the
-same commit.
+same commit. Unless they have the rows of just these files, which the log shows of a compaction.
 
 It happens wholly or not at all. One file that cannot be added leaves the partition as it was, because a
 partition with less in it would look like one that is complete.
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,9 +23,12 @@ from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.actions import commit_body, files_changed
 from chunkwise.core.delta.append import Settings, look_at, pause, put_version, unique
+from chunkwise.core.delta.contents import Contents
+from chunkwise.core.delta.footer import Footer
 from chunkwise.core.delta.judge import Candidate, Decision, judge
 from chunkwise.core.delta.maintain import maintain
 from chunkwise.core.delta.model import TableReceipt, Verdict
+from chunkwise.core.delta.origins import Origin, origins
 from chunkwise.core.delta.partitions import BadPartition, values_for
 from chunkwise.core.delta.places import Table, decode
 from chunkwise.core.delta.state import TableState
@@ -36,54 +39,6 @@ log = logging.getLogger(__name__)
 Values = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Active:
-    """A file that the table has.
-
-    :param path: as the log writes it.
-    :param size: bytes.
-    :param values: of the partition columns.
-    """
-
-    path: str
-    size: int
-    values: dict[str, str | None]
-
-
-class Contents(TableState):
-    """A table with all its files. What it had once is forgotten: it may be added again.
-
-    :ivar files: by decoded path.
-    """
-
-    FILE_FIELDS = (*TableState.FILE_FIELDS, "partitionValues")
-
-    def __init__(self, place: str) -> None:
-        super().__init__(place)
-        self.files: dict[str, Active] = {}
-
-    def source_of(self, path: str) -> str | None:  # noqa: ARG002 - the same rows may come again
-        """Nobody asks what rows were made of."""
-        return None
-
-    def take(self, action: Mapping[str, Any], version: int) -> None:
-        """One action."""
-        if "remove" in action:
-            remove = action["remove"]
-            path = decode(remove["path"])
-            self.files.pop(path, None)
-            self.ledger.remove(path, size=int(remove.get("size") or 0), version=version, deleted=True)
-            return
-        super().take(action, version)
-        if "add" in action:
-            add = action["add"]
-            self.files[decode(add["path"])] = Active(
-                path=add["path"],
-                size=int(add.get("size") or 0),
-                values=dict(add.get("partitionValues") or {}),
-            )
-
-
 def replace_partition(
     client: Any,
     table: Table,
@@ -92,8 +47,13 @@ def replace_partition(
     partition: Values,
     default_types: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    keeps: Callable[[str], bool] | None = None,
 ) -> TableReceipt:
-    """Make a partition exactly these files.
+    """Make a partition exactly these files, or leave it where it has exactly their rows.
+
+    A compaction puts other files in the place of these. Where the log says that the partition's files have
+    the rows of exactly these ones, and of no others, there is nothing to commit; where it does not say so any
+    more, or others were merged with them, these take their place, and the compaction is undone.
 
     :param client: boto3 S3 client.
     :param arrivals: all files that the partition shall have; none: it shall be empty. Where there is no
@@ -101,9 +61,13 @@ def replace_partition(
     :param partition: values of all partition columns, as in paths; empty: the whole of a table without any.
     :param default_types: types of the partition columns of a table that is made, where the policy says none.
     :param settings: its policies on overwritten and deleted objects do not matter here.
-    :return: verdicts are ``added``, ``replaced`` (overwritten where it stood) or ``duplicate`` (the partition
-        had this very file), and then one ``removed`` for each file that it has no more.
-    :raises DeltaError: a file cannot be added, or lies in another partition; nothing was changed.
+    :param keeps: whether a file, by its path, must not be removed unless all files that its rows came with
+        are among these.
+    :return: verdicts are ``added``, ``replaced`` (overwritten where it stood), ``duplicate`` (the partition
+        had this very file) or ``replay`` (it has its rows in another one), and then one ``removed`` for each
+        file that it has no more.
+    :raises DeltaError: a file cannot be added, or lies in another partition, or one must not be removed;
+        nothing was changed.
     :raises ReadFailed: a file could not be read; nothing was changed.
     :raises UnsupportedTable: files cannot be added to this table, or not removed.
     :raises LogDamaged: its log cannot be read.
@@ -129,6 +93,9 @@ def replace_partition(
         decision = judge(table, contents, candidates, policy if contents.exists else first, None, now_ms)
         _check(decision.verdicts)
         removed = _remove_others(decision, contents, candidates, partition, now_ms)
+        if removed and _is_the_same(client, state, contents, decision, candidates, keeps, extra_args):
+            decision.adds, decision.removes, removed = [], [], []
+            decision.verdicts = [_as_replay(one) for one in decision.verdicts]
         body = b""
         if decision.is_empty:
             break
@@ -238,6 +205,61 @@ def _remove_others(
             f"{contents.place} is append-only (delta.appendOnly): a partition of it cannot be replaced"
         )
     return verdicts
+
+
+def _is_the_same(
+    client: Any,
+    state: TableState,
+    contents: Contents,
+    decision: Decision,
+    candidates: Sequence[Candidate],
+    keeps: Callable[[str], bool] | None,
+    extra_args: Mapping[str, Any] | None,
+) -> bool:
+    """Whether the partition has the rows of these files and no others, though in other files.
+
+    :raises DeltaError: it has not, and a file would be removed that must not.
+    """
+    gone = [decode(one["path"]) for one in decision.removes]
+    kept = [path for path in gone if keeps is not None and keeps(path)]
+    wanted = frozenset(_identity(one) for one in candidates)
+    if not kept and not all(_was_had(state, one) for one in wanted):
+        return False  # most often: no request is needed to see it
+    types = decision.partitions
+    here = _canonical(contents.files[gone[0]].values, types)
+    found = origins(
+        client,
+        Table.at(contents.place),
+        contents.version,
+        [*gone, *(one.path for one in wanted if one.path in contents.files)],
+        lambda values: _canonical(values, types) == here,
+        extra_args=extra_args,
+    )
+    if found == wanted:
+        return True
+    if kept and (found is None or not found <= wanted):
+        raise DeltaError(
+            f"{contents.place}/{kept[0]} may have rows of files that are gone: a compaction merged them into "
+            "it, and a vacuum may have deleted them since; nothing was changed"
+        )
+    return False
+
+
+def _identity(candidate: Candidate) -> Origin:
+    assert candidate.path is not None  # it would have been refused
+    one = candidate.found if isinstance(candidate.found, Footer) else candidate.arrival
+    return Origin(candidate.path, one.size or 0, one.etag and one.etag.strip('"'))
+
+
+def _was_had(state: TableState, one: Origin) -> bool:
+    entry = state.ledger.get(one.path)
+    return entry is not None and not entry.is_foreign and entry.is_same(one.etag, one.size)
+
+
+def _as_replay(verdict: Verdict) -> Verdict:
+    if verdict.kind == "duplicate":
+        return verdict
+    return Verdict(uri=verdict.uri, kind="replay", detail="the partition has its rows in another file")
 
 
 def _canonical(values: Values, types: Mapping[str, str]) -> dict[str, str | None] | None:

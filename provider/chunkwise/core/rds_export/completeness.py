@@ -270,6 +270,7 @@ def _table(
         batches=sum(batch.files > 0 for batch in folder.batches.values()),
         files=folder.files,
         bytes=folder.bytes,
+        outputs=folder.outputs,
         warning=info.warning or None,
     )
     return table, folder.open

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from chunkwise.core.compacted import is_named
+
 SUCCESS: Final = "_SUCCESS"
 _PARQUET: Final = ".parquet"
 
@@ -37,8 +39,13 @@ class Place:
 
     @property
     def is_data(self) -> bool:
-        """Whether it has rows."""
-        return self.name.endswith(_PARQUET)
+        """Whether it has rows that RDS has put there."""
+        return self.name.endswith(_PARQUET) and not self.is_output
+
+    @property
+    def is_output(self) -> bool:
+        """Whether a compaction has put it there, of a table that lies in the export itself."""
+        return is_named(self.name)
 
 
 def place_of(path: str) -> Place | None:
@@ -76,9 +83,11 @@ class Folder:
     """The folder of a table.
 
     :ivar batches: by name; an empty table has one without files, or ``_SUCCESS`` at its own place.
+    :ivar outputs: files that a compaction has put there.
     """
 
     batches: dict[str, Batch] = field(default_factory=dict)
+    outputs: int = 0
 
     @property
     def files(self) -> int:
@@ -117,9 +126,12 @@ class Inventory:
             self.root.append(path)
             return
         place = place_of(path)
-        if place is None or not (place.is_success or place.is_data):
+        if place is None or not (place.is_success or place.is_data or place.is_output):
             return
         folder = self.folders.setdefault((place.database, place.folder), Folder())
+        if place.is_output:
+            folder.outputs += 1
+            return
         batch = folder.batches.setdefault(place.batch, Batch())
         if place.is_success:
             batch.whole = True

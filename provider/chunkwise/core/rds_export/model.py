@@ -32,6 +32,8 @@ class ExportTable(msgspec.Struct, frozen=True, kw_only=True):
     :param batches: folders of files in it.
     :param files: Parquet files; none: the table was empty.
     :param bytes: in them.
+    :param outputs: files that a compaction has put there, because the folder is a table: files of the export
+        may be gone, by a vacuum.
     :param warning: what RDS says about the table although it is complete.
     """
 
@@ -42,6 +44,7 @@ class ExportTable(msgspec.Struct, frozen=True, kw_only=True):
     batches: int
     files: int
     bytes: int
+    outputs: int = 0
     warning: str | None = None
 
 

@@ -154,10 +154,16 @@ def relayout(
     :param copies_in_flight: files that are copied at once.
     :param extra_args: more arguments as for ``put_object``, for the copies.
     :param largest: bytes from which on a file is copied in parts.
-    :raises ExportIncomplete: other files lie there than the sensor found.
+    :raises ExportIncomplete: other files lie there than the sensor found, or the folder has become a table
+        that was compacted, whose vacuum may have deleted files.
     :raises ExportDamaged: two files would get the same name.
     :raises StorageError: S3 refuses, failed at every attempt, or something else stands under a name.
     """
+    if table.outputs:
+        raise ExportIncomplete(
+            f"{table.uri} has become a table that was compacted, and a vacuum may have deleted files of the "
+            "export: nothing was copied. Take the rows from that table, or export again, under another name"
+        )
     root = target.root_of(table.database, table.folder)
     bucket, _, prefix = root.removeprefix("s3://").partition("/")
     # as Hive writes it: engines decode it once

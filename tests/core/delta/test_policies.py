@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pytest
 
+from chunkwise.core.compact.table import compact_table
 from chunkwise.core.errors import ConfigError, LogDamaged, UnsupportedTable
 from tests.support.delta import Lake, kinds, parquet, reasons, write_log
 
@@ -487,3 +488,16 @@ def test_a_file_that_may_have_nulls_is_kept_out_of_a_column_that_must_not(lake: 
         lake.put("d.parquet", {"other": [1]}),
     )
     assert kinds(receipt) == ["added", "rejected", "rejected", "rejected"]
+
+
+def test_a_deletion_of_what_was_compacted_says_where_its_rows_are(lake: Lake) -> None:
+    for name in "ab":
+        lake.append(lake.put(f"{name}.parquet", {"id": [1]}))
+    compact_table(lake.s3.client, lake.table)
+    (verdict,) = lake.append(lake.delete("a.parquet"), on_delete="remove").verdicts
+    assert (verdict.kind, verdict.reason) == ("ignored", "not_in_table")
+    assert "version 2 has taken it out" in verdict.detail
+    assert "its rows live on in another file" in verdict.detail
+    assert len(lake.rows()) == 2
+    (verdict,) = lake.append(lake.delete("never.parquet"), on_delete="remove").verdicts
+    assert "live on" not in verdict.detail

@@ -33,6 +33,10 @@ _DETAILS: Final[Mapping[Kind, str]] = {
     "unproven": "it is older than what is known of the table: its rows may live on in another file",
     "reused": "it has the name of a file that was rewritten or deleted: its rows are in no table",
 }
+_LOST: Final = (
+    "; a compaction wrote it, and its rows are in no other file of the table: copy what it was made of, as "
+    "far as it is still there, to other names, and add these (under their own names they are known)"
+)
 
 
 class Logged(NamedTuple):
@@ -58,6 +62,9 @@ class Finding:
     :param size: bytes on S3; ``None``: nothing is there.
     :param logged_size: bytes in the log; ``None``: it is not in it.
     :param last_modified: when the object was written.
+    :param made_of: of a missing file that a compaction wrote: files whose rows it had, those of other outputs
+        of the same commit and partition included.
+    :param sources: URIs of those that are still there, of the first ones.
     """
 
     uri: str
@@ -65,6 +72,8 @@ class Finding:
     size: int | None = None
     logged_size: int | None = None
     last_modified: datetime | None = None
+    made_of: int = 0
+    sources: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The members that are known."""
@@ -75,6 +84,9 @@ class Finding:
             found["logged_size"] = self.logged_size
         if self.last_modified is not None:
             found["last_modified"] = self.last_modified.isoformat()
+        if self.made_of:
+            found |= {"made_of": self.made_of, "sources": list(self.sources)}
+            found["detail"] += _LOST
         return found
 
 

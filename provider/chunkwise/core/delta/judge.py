@@ -314,6 +314,13 @@ def _remove(
 ) -> tuple[Any, str, str]:
     assert candidate.path is not None
     entry = state.ledger.get(candidate.path)
+    if entry is not None and entry.state == "removed":
+        raise _Out(
+            "ignored",
+            "not_in_table",
+            f"it was deleted, and version {entry.version} has taken it out of the table before; if that was "
+            "a compaction, its rows live on in another file",
+        )
     if entry is None or entry.state != "active":
         raise _Out("ignored", "not_in_table", "it was deleted, and the table does not have it")
     if policy.on_delete == "ignore":

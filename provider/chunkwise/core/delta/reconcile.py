@@ -23,6 +23,7 @@ from chunkwise.core.arrival import Arrival
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.append import Settings, append
 from chunkwise.core.delta.findings import KINDS, MENDED, Finding, Names, Reconciled, compare
+from chunkwise.core.delta.lost import Lost
 from chunkwise.core.delta.model import Verdict
 from chunkwise.core.delta.news import news_of
 from chunkwise.core.delta.places import LOG, Table, is_hidden
@@ -196,6 +197,8 @@ class _Run:
         """What the log has and the listing had not."""
         self._catch_up()
         batch: list[tuple[Finding, Arrival]] = []
+        extra_args = self._settings.extra_args
+        lost = Lost(self._client, self._table, self._state, self._most, extra_args)
         for path in sorted(self._unseen):
             logged = self._state.files.get(path)
             if logged is None or self._is_new(path):
@@ -205,6 +208,7 @@ class _Run:
                 continue
             finding = Finding(uri=self._uri(path), kind="missing", logged_size=logged.size)
             key = self._table.key(path)
+            finding = lost.explain(finding, path)
             batch.append((finding, Arrival(bucket=self._table.bucket, key=key, deleted=True)))
             if len(batch) >= BATCH:
                 self._close(batch)

@@ -25,7 +25,9 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     Notifications are no promise: queues are purged, configurations change, objects are deleted, overwritten
     and put back. Without ``repair`` nothing is written (a dry run). The differences:
 
-    * ``missing``: the log has it and S3 has not, so that readers fail. Repair removes it from the table.
+    * ``missing``: the log has it and S3 has not, so that readers fail. Repair removes it from the table. Of a
+      file that a compaction wrote, the difference has ``made_of`` and ``sources``: files that had its rows
+      and are still there, until a vacuum. To get the rows back, copy these to other names, and add them.
     * ``stale``: another object (ETag, size) stands there than the log says. Repair as ``on_overwrite`` says.
     * ``orphan``: the table never had it. Repair adds it like an arrival, with a verdict.
     * ``pending``: one of the last two, and written within ``grace_minutes``. Left alone.
@@ -45,12 +47,15 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     of exports mark theirs: such an orphan is told, and never added.
 
     **Cost.** One LIST request per 1,000 objects, one more per 1,000 differences, and reading the log. One GET
-    for each file that is mended, one commit for 1,000 of them. Memory: some 400 bytes for each file that the
-    table has and 40 for each that it ever had, however many objects and differences there are.
+    for each file that is mended, one commit for 1,000 of them. One GET for the log entry of each missing file
+    that a compaction wrote, and of ``max_reported`` others at most; one LIST for each of its first
+    ``max_reported`` sources, of as many such files. Memory: some 400 bytes for each file that the table has
+    and 40 for each that it ever had, however many objects and differences there are.
 
     **Return value.** Counts, bounded examples, and what was repaired; all differences go to ``report_uri``.
     Outlet assets get the same as the extra of their event; an outlet alias gets an event for the table if it
-    has a new version, and one for each commit of an earlier try, which Airflow told nobody of.
+    has a new version, of all commits of this try together, and one for each commit of an earlier try, which
+    Airflow told nobody of: all in the form of :class:`~chunkwise.core.delta.news.News`.
 
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
     :param repair: kinds of differences to mend, of ``"orphan"``, ``"stale"`` and ``"missing"``. (templated)

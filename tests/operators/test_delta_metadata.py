@@ -24,7 +24,7 @@ def test_it_returns_what_the_log_says(run_dag: Run, s3: S3) -> None:
     lake = Lake(s3)
     lake.append(lake.put("ds=2024-01-01/a.parquet", {"id": [1, 2]}))
     found = run(run_dag, lake.uri).returned("read")
-    assert found == delta_metadata(s3.client, lake.table).to_json()
+    assert found == delta_metadata(s3.client, lake.table).to_json(most=500)
     assert (found["version"], found["files"], found["rows"]) == (0, 1, 2)
     assert found["metadata"]["partition_columns"] == ["ds"]
     assert found["protocol"] == {"minReaderVersion": 1, "minWriterVersion": 2}

@@ -101,6 +101,7 @@ def test_a_new_table_is_what_athena_s_own_ddl_writes(glue: GlueServer, lake: Lak
         "columns_added": ["id", "region", "amount"],
         "columns_removed": [],
         "columns_changed": {},
+        "columns_total": {"added": 3, "removed": 0, "changed": 0},
         "other_changes": [],
         "compare_only": False,
     }
@@ -548,3 +549,10 @@ def test_the_name_is_the_folder_s_or_the_given_one_in_lower_case(s3: S3) -> None
 def test_a_misspelt_word_is_refused(glue: GlueServer, lake: Lake) -> None:
     with pytest.raises(ConfigError, match="on_foreign is 'overwrite'"):
         bring(glue, lake, on_foreign="overwrite")
+
+
+def test_of_many_columns_the_first_are_named_and_all_are_counted(glue: GlueServer, lake: Lake) -> None:
+    lake.append(lake.put("a.parquet", {f"c{number:03}": [1] for number in range(120)}))
+    receipt = bring(glue, lake).to_json()
+    assert len(receipt["columns_added"]) == 50
+    assert receipt["columns_total"] == {"added": 120, "removed": 0, "changed": 0}

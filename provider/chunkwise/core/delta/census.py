@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import msgspec
 from chunkwise.core.delta import log as table_log
 from chunkwise.core.delta.partitions import BadPartition, values_for
 from chunkwise.core.delta.places import Table, decode
+from chunkwise.core.delta.schema import every_type
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import ConfigError, TableNotFound
 
@@ -164,16 +166,34 @@ class TableInfo:
     protocol: Mapping[str, Any]
     transactions: Mapping[str, int]
 
-    def to_json(self) -> dict[str, Any]:
-        """No data."""
+    def to_json(self, *, most: int) -> dict[str, Any]:
+        """No data.
+
+        :param most: columns and sources that are named at most. Fields within columns count, too, and a
+            column is there whole, or not at all.
+        """
+        schema = self.metadata["schema"]
         return {
             "uri": self.uri,
             "version": self.version,
             **self.counts.to_json(),
-            "metadata": dict(self.metadata),
+            "columns": len(schema["fields"]),
+            "metadata": {**self.metadata, "schema": {**schema, "fields": _first(schema["fields"], most)}},
             "protocol": dict(self.protocol),
-            "transactions": dict(self.transactions),
+            "transactions": dict(islice(self.transactions.items(), most)),
+            "transactions_total": len(self.transactions),
         }
+
+
+def _first(fields: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """The first columns, as many as have so many fields together."""
+    found = []
+    for field in fields:
+        most -= sum(1 for _ in every_type((field,)))
+        if most < 0:
+            break
+        found.append(field)
+    return found
 
 
 def delta_metadata(client: Any, table: Table, *, extra_args: Mapping[str, Any] | None = None) -> TableInfo:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Literal
 
 from chunkwise.core.delta.glue_table import Change
+from chunkwise.core.delta.news import MOST_COLUMNS
 from chunkwise.core.delta.places import Table
 from chunkwise.core.errors import ConfigError
 
@@ -79,7 +81,8 @@ class CatalogReceipt:
     compare_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Names and types of columns, no data."""
+        """Names and types of columns, of the first ones, and how many there are; no data."""
+        change, most = self.change, MOST_COLUMNS
         return {
             "uri": self.uri,
             "database": self.entry.database,
@@ -87,9 +90,14 @@ class CatalogReceipt:
             "action": self.action,
             "version": self.version,
             "database_created": self.database_created,
-            "columns_added": list(self.change.added),
-            "columns_removed": list(self.change.removed),
-            "columns_changed": {name: dict(steps) for name, steps in self.change.changed.items()},
-            "other_changes": list(self.change.other),
+            "columns_added": list(change.added)[:most],
+            "columns_removed": list(change.removed)[:most],
+            "columns_changed": {name: dict(steps) for name, steps in islice(change.changed.items(), most)},
+            "columns_total": {
+                "added": len(change.added),
+                "removed": len(change.removed),
+                "changed": len(change.changed),
+            },
+            "other_changes": list(change.other),
             "compare_only": self.compare_only,
         }

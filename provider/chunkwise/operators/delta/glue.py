@@ -38,7 +38,8 @@ class DeltaToGlueOperator(AwsBaseOperator[GlueCatalogHook]):  # type: ignore[mis
     create and alter tables, too.
 
     **Return value.** ``action`` (``"created"``, ``"updated"``, ``"unchanged"``), ``columns_added``,
-    ``columns_removed``, ``columns_changed`` and ``other_changes``, the table's ``version`` and names; never
+    ``columns_removed``, ``columns_changed`` (the first 50 of each; ``columns_total`` has how many there are)
+    and ``other_changes``, the table's ``version`` and names; never
     data. Outlet assets get the same as the extra of their event; an outlet alias gets an event of the table
     only if something changed.
 

@@ -185,9 +185,9 @@ class Bucket:
 def buckets(draw: st.DrawFn) -> Bucket:
     """A key of a bucket whose versioning is off, and then on and suspended in turn."""
     bucket = Bucket()
-    for step in draw(
-        st.lists(st.sampled_from(["put", "put", "delete", "version", "on", "suspended"]), max_size=9)
-    ):
+    begins = draw(st.sampled_from([[], ["on"], ["put", "on"], ["put", "on", "put", "suspended"]]))
+    steps = st.sampled_from(["put", "put", "delete", "version", "version", "on", "suspended"])
+    for step in [*begins, *draw(st.lists(steps, max_size=7))]:
         if step in ("on", "suspended"):
             if step == "on" or bucket.versioning == "on":
                 bucket.versioning = step

@@ -65,7 +65,8 @@ with DAG(
         task_id="written",
         table_uri=orders,
         # The day of the run, also when it is started by hand. A writer that commits a partition as a whole
-        # has written it when it has a file; of others ask for min_files or min_rows, too.
+        # has written it when it has a file; of others ask for min_rows, too (or for min_files, if nobody
+        # compacts the table, which makes them fewer).
         partition={"ds": "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"},
         poke_interval=60,
         timeout=timedelta(hours=12).total_seconds(),

@@ -42,6 +42,10 @@ class ParquetCompactOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     or optimize the table at the same time: it ignores removes that change no data, and doubles or keeps rows,
     with its own compaction in our place as well.
 
+    **Only what is settled** should be compacted (``min_age_minutes``, or a ``partition`` that is closed): a
+    producer who deletes or overwrites a file of a table afterwards changes nothing in it, for its rows live
+    on in another file.
+
     **Delivery.** Every row is there at least once at every moment, whatever is killed, retried or runs twice,
     and once at the end of a run. An output of a prefix is named by a digest of its sources and says in its
     footer which files it stands for: a repetition finds it, deletes what is left of them, and merges nothing

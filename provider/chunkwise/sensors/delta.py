@@ -30,6 +30,11 @@ class DeltaTableSensor(Deferring, AwsBaseSensor[S3Hook]):  # type: ignore[misc] 
     commit writes it as a whole, as soon as it has a file. Without any of these the table has to exist. A
     table that does not exist yet is waited for.
 
+    **Counts of now.** Each poll sees the table as it is: what was true between two polls only is missed. A
+    compaction makes many files few, so that ``min_files`` may never be true again where the last of them came
+    and were merged between two polls: wait for ``min_rows``, ``version`` or ``batch_number`` where a table is
+    compacted.
+
     **Return value**, the same in deferrable and in poke mode: ``uri`` and ``version`` of the table;
     ``files``, ``bytes`` and ``rows`` (of the partition; ``rows`` is ``None`` where the log does not say it of
     every file) unless only a version was waited for; ``batch_number``.
@@ -43,7 +48,7 @@ class DeltaTableSensor(Deferring, AwsBaseSensor[S3Hook]):  # type: ignore[misc] 
 
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
     :param version: that it has reached. (templated)
-    :param min_files: that it has. (templated)
+    :param min_files: that it has; not for tables that are compacted, see above. (templated)
     :param min_rows: that it has; an error if it has files whose rows the log does not count. (templated)
     :param partition: values of some or all partition columns, as in paths, e.g. ``{"ds": "{{ ds }}"}``; an
         empty value is NULL. Without ``min_files`` and ``min_rows``, one file is waited for. (templated)

@@ -38,15 +38,22 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
     added them (``reserved``): nobody else does, so that one that fails leaves nothing that doubles rows.
 
     **Return value.** Counts of verdicts, rows, bytes, each table's version, and the first ``max_reported``
-    files that were not added, with their reason; never data. Outlet assets get the same as the extra of their
-    event; an outlet alias gets an event for each table that has a new version, and none where nothing
-    changed.
+    files that were not added, with their reason; never data. Tables, new columns of each and versions of
+    earlier tries are the first ``max_reported``, too; ``tables_total``, ``new_columns_total`` and
+    ``earlier_total`` say how many there are. Outlet assets get the same as the extra of their event; an
+    outlet alias gets an event for each table that has a new version, in the form of
+    :class:`~chunkwise.core.delta.news.News`, and none where nothing changed.
+
+    **After a compaction** a file is known, but no longer one of the table's: its rows live on in another
+    file. A producer who deletes or overwrites it then changes nothing in the table, whatever ``on_delete``
+    and ``on_overwrite`` say (``ignored``, or ``rejected`` as ``name_used``): compact only what is settled.
 
     **"Table at version N"** is told at least once of each version that a task instance has committed. Airflow
     drops the events of a try that fails or is killed: the try that succeeds, after a retry or a clear, finds
-    the commits of the earlier ones in the log, and an outlet alias gets an event for each of them, too. A
-    task that fails for good, as ``fail_on_rejected`` has it, has told nobody of what it has committed until
-    it is cleared and succeeds.
+    the commits of the earlier ones in the log, and an outlet alias gets an event for each of them, too. It
+    looks at the newest 1,000 entries of the log: what lies behind more commits of others is not told. A task
+    that fails for good, as ``fail_on_rejected`` has it, has told nobody of what it has committed until it is
+    cleared and succeeds.
 
     :param objects: what arrived: ``"s3://bucket/key"``, or mappings with ``bucket`` and ``key``, and perhaps
         ``size``, ``etag``, ``event`` or ``deleted``, as asset events of arrivals have them. (templated)
@@ -79,7 +86,7 @@ class S3ParquetToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  
         (``botocore_config={"max_pool_connections": 32}``).
     :param s3_extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
         (templated)
-    :param max_reported: files that are named at most.
+    :param max_reported: files, tables, and new columns of each that are named at most.
     :param aws_conn_id: Airflow connection of AWS. (templated)
     :param region_name: AWS region; default: the connection's. (templated)
     :param verify: whether, or with which certificates, TLS is verified. (templated)

@@ -44,9 +44,10 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     key that a row has twice, the last value counts.
 
     **Return value.** The table's version, counts of files and rows, and the first ``max_reported`` files with
-    bad rows or errors; never data. Outlet assets get the same as the extra of their event, an outlet alias an
-    event of the table if it has a new version, and one for each commit of an earlier try of the task, which
-    Airflow told nobody of.
+    bad rows or errors, and as many new columns; never data. Outlet assets get the same as the extra of their
+    event, an outlet alias an event of the table if it has a new version, and one for each commit of an
+    earlier try of the task, which Airflow told nobody of (of the newest 1,000 in the log), in the form of
+    :class:`~chunkwise.core.delta.news.News`.
 
     :param objects: what arrived: ``"s3://bucket/key"``, or mappings with ``bucket`` and ``key``. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
@@ -64,7 +65,7 @@ class S3JsonlToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     :param checkpoint_every: commits between two checkpoints; 0: none are written.
     :param s3_extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
         (templated)
-    :param max_reported: files that are named at most.
+    :param max_reported: files and new columns that are named at most.
     :param aws_conn_id: Airflow connection of AWS. (templated)
     :param region_name: AWS region; default: the connection's. (templated)
     :param verify: whether, or with which certificates, TLS is verified. (templated)

@@ -55,7 +55,8 @@ class ReconcileDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # 
     **Return value.** Counts, bounded examples, and what was repaired; all differences go to ``report_uri``.
     Outlet assets get the same as the extra of their event; an outlet alias gets an event for the table if it
     has a new version, of all commits of this try together, and one for each commit of an earlier try, which
-    Airflow told nobody of: all in the form of :class:`~chunkwise.core.delta.news.News`.
+    Airflow told nobody of (of the newest 1,000 in the log): all in the form of
+    :class:`~chunkwise.core.delta.news.News`.
 
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
     :param repair: kinds of differences to mend, of ``"orphan"``, ``"stale"`` and ``"missing"``. (templated)

@@ -44,9 +44,11 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
     that commit at the very same moment. Producers that send a message twice send two messages.
 
     **Return value.** ``version``, ``rows``, ``messages``, ``replayed``, ``bad_messages``, ``deleted``,
-    ``stop_reason`` and more; never data. Outlet assets get the same as the extra of their event, an outlet
-    alias an event of the table, and one for each commit of an earlier try of the task, which Airflow told
-    nobody of. With no new row, and no such commit, the task's state is skipped.
+    ``stop_reason``, the first 50 ``new_columns`` and more; never data. Outlet assets get the same as the
+    extra of their event, an outlet alias an event of the table, and one for each commit of an earlier try of
+    the task, which Airflow told nobody of (of the newest 1,000 in the log), in the form of
+    :class:`~chunkwise.core.delta.news.News`. With no new row, and no such commit, the task's state is
+    skipped.
 
     :param sqs_queue: URL of the queue. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chunkwise.core.delta import Settings, append_all
+from chunkwise.core.delta.actions import files_changed
 from chunkwise.core.delta.earlier import earlier_commits
 from chunkwise.core.delta.news import all_news
 from tests.support.delta import Lake, kinds, write_log
@@ -92,3 +93,9 @@ def test_a_commit_of_somebody_else_is_not_taken_for_ones_own(lake: Lake, faults:
     faults.fail("PutObject", status=412, times=1)
     receipt = lake.append(lake.put("b.parquet", {"id": [2]}), client=faults.client)
     assert (receipt.committed, receipt.version, receipt.attempts) == (True, 1, 2)
+
+
+def test_a_file_that_takes_its_own_place_in_another_spelling_is_not_removed() -> None:
+    adds = [{"path": "a%2Ab.parquet"}, {"path": "new.parquet"}]
+    removes = [{"path": "a*b.parquet"}, {"path": "old%20.parquet"}, {"path": "old .parquet"}]
+    assert files_changed(adds, removes) == (2, 1)

@@ -107,6 +107,19 @@ def test_rows_that_were_deleted_since_come_again(lake: Lake) -> None:
     assert ids(lake) == [1, 2, 3, 4]
 
 
+def test_rows_of_an_output_that_was_removed_as_a_whole_come_again(lake: Lake) -> None:
+    """One compaction made two files of four, and the table has one of them left."""
+    files = [file(lake, name, at, 10 + at) for at, name in enumerate("abcd")]
+    replace(lake, *files)
+    size = files[0].size or 0
+    compact(lake, target_bytes=2 * size, small_bytes=size + 1)
+    assert len(lake.open().file_uris()) == 2
+    lake.open().delete("id in (0, 1, 10, 11)")
+    assert len(lake.open().file_uris()) == 1
+    assert replace(lake, *files).committed
+    assert ids(lake) == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
 def test_a_file_that_was_overwritten_since_comes_with_its_new_rows(lake: Lake) -> None:
     files = [file(lake, "a", 1), file(lake, "b", 2)]
     replace(lake, *files)

@@ -102,7 +102,8 @@ def news_of(table: TableReceipt, operation: Operation) -> News:
 
 
 def earlier_news(uri: str, earlier: Iterable[Earlier], operation: Operation) -> list[News]:
-    """What earlier tries of the same work have committed.
+    """What earlier tries of the same work have committed; of a compaction, see
+    :class:`chunkwise.core.compact.earlier.Done`.
 
     :param uri: of the table.
     """
@@ -112,7 +113,7 @@ def earlier_news(uri: str, earlier: Iterable[Earlier], operation: Operation) -> 
             version=one.version,
             operation=operation,
             created=one.version == 0,
-            rows=0 if operation == "compact" else one.rows,
+            rows=one.rows,
             bytes=one.bytes,
             files_added=one.added,
             files_removed=one.removed,

@@ -218,7 +218,7 @@ def test_outputs_and_what_was_put_aside_start_nothing(s3: StrictS3, monkeypatch:
     arrive(s3)
     process_all(s3)
     made = [key for key in s3.keys() if key != KEY]  # noqa: SIM118 - a method of its own
-    assert made == ["out/people.jsonl", "out/people.jsonl.rejected.jsonl.gz"]
+    assert made == ["out/_chunkwise/people.jsonl.rejected.jsonl.gz", "out/people.jsonl"]
     assert [arrive(s3, key)["state"] for key in made] == ["ignored", "ignored"]
 
 

@@ -90,6 +90,7 @@ def test_no_output_is_ever_taken_for_a_file(prefix, key):
         ("lake", "in/mapping.json"),
         ("lake", "mapping.json"),
         ("lake", "in/"),
+        ("lake", "in/_chunkwise/a.csv.rejected.jsonl.gz"),
         ("out", "p/in/a.csv"),
     ],
 )

@@ -12,6 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import Asset
 
 from chunkwise.core.errors import ObjectExists, UploadFailed
+from chunkwise.core.events.filters import ObjectFilter
+from chunkwise.core.events.parse import parse
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.drain import Limits
 from chunkwise.core.queue.to_lines import DrainSpec, drain_to_lines
@@ -21,6 +23,7 @@ from tests.support.airflow import Ran
 from tests.support.dispatch import Run, dag, use
 from tests.support.faults import FOREVER, Faults
 from tests.support.s3 import S3
+from tests.support.s3_events import s3_body, s3_record
 from tests.support.sqs import Queue, queue, sqs_client, sqs_proxy
 
 __all__ = ["queue", "sqs_proxy"]
@@ -97,7 +100,21 @@ def test_a_bad_message_goes_aside_and_not_the_batch(run_dag: Run, s3: S3, queue:
         "[1]": "the body is an array, not an object",
         '{"long":"' + "x" * 50 + '"}': "the body has 61 bytes, more than 40",
     }
-    assert receipt["quarantine_uri"] == receipt["uri"].replace(".jsonl.gz", ".rejected.jsonl.gz")
+    assert receipt["quarantine_uri"] == (
+        receipt["uri"].replace("/events/", "/events/_chunkwise/").replace(".jsonl.gz", ".rejected.jsonl.gz")
+    )
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["all", "ignore_hidden"])
+def test_what_was_put_aside_is_no_arrival(run_dag: Run, s3: S3, queue: Queue, hidden: bool) -> None:
+    """A trigger on the very prefix that is written to starts what comes next for the rows only."""
+    queue.send('{"a":1}', "bad")
+    receipt = run(run_dag, s3, queue, max_messages=2).returned("drain")
+    wanted = ObjectFilter(bucket=s3.bucket, prefix="events/", suffix=".jsonl.gz", ignore_hidden=hidden)
+    keys = s3.keys()
+    assert len(keys) == 2
+    arrivals = [event for key in keys for event in parse(s3_body(s3_record(s3.bucket, key, size=1)))]
+    assert [event.uri for event in arrivals if wanted.passes(event)] == [receipt["uri"]]
 
 
 def test_bad_messages_can_be_left_to_the_queues_redrive_policy(run_dag: Run, s3: S3, queue: Queue) -> None:

@@ -23,7 +23,6 @@ from chunkwise.aws_lambda.secrets import Secrets
 from chunkwise.core.dispatch.last import merge_if_last
 from chunkwise.core.dispatch.merge import SOURCE_ETAG
 from chunkwise.core.dispatch.plan import plan_dispatch
-from chunkwise.core.dispatch.rejected import REJECTED_SUFFIX
 from chunkwise.core.dispatch.settings import AUTO, config_of, mapping_of
 from chunkwise.core.dispatch.spec import Config, LastMerge, Source, Target
 from chunkwise.core.dispatch.staging import Staging, parse_state
@@ -223,10 +222,10 @@ class Planner:
         return same and made >= created.time.replace(microsecond=0)
 
     def _is_output(self, created: ObjectCreated) -> bool:
-        """Whether an object where outputs go is one, or the rows that were put aside beside one."""
+        """Whether an object where outputs go is one, or the rows that were put aside from one."""
         rejects = self._settings.parameters.get("rejects")
         aside = rejects.get("key") if isinstance(rejects, dict) else None
-        if created.key == aside or created.key.endswith(REJECTED_SUFFIX):
+        if created.key == aside:
             return True
         head = self._head(created.bucket, created.key)
         return head is None or SOURCE_ETAG in head.get("Metadata", {})

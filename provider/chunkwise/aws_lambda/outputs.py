@@ -10,6 +10,7 @@ from chunkwise.core.dispatch.spec import Target
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.s3_records import ObjectCreated
 from chunkwise.core.protect.mapping import FILE_NAME
+from chunkwise.core.records.quarantine import ASIDE
 
 _SCHEME: Final = "s3://"
 _FIELDS: Final = ("key", "folder", "name", "stem")
@@ -92,6 +93,8 @@ def left_alone(created: ObjectCreated, outputs: Outputs) -> str | None:
     folders, _, name = created.key.rpartition("/")
     if any(folder.endswith(".dispatch") for folder in folders.split("/")):
         return "it lies in a staging directory"
+    if ASIDE in folders.split("/"):
+        return "it was put aside"
     if name == FILE_NAME:
         return "it says how the files beside it are treated"
     if not name:

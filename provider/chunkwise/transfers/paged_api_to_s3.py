@@ -147,8 +147,9 @@ class PagedApiToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
     :param extra_args: more arguments of the S3 calls, e.g. ``{"ServerSideEncryption": "aws:kms"}``.
         (templated)
     :param checksum: ``"CRC32"``; ``None`` for S3-compatible servers that know no checksums.
-    :param quarantine: records that can't be stamped or transformed go to ``{key}.rejected...``, within its
-        limits; ``None``: the first one fails the task.
+    :param quarantine: records that can't be stamped or transformed go, within its limits, to an object
+        ``_chunkwise/….rejected…`` beside the other, which readers and event filters pass over; ``None``: the
+        first one fails the task.
     :param compare_with_previous: compare the records' width and keys with the last receipt of the first
         outlet asset, and warn about drift (Airflow 3.3).
     :param width_share: growth of the mean record that is worth a warning, as a share.

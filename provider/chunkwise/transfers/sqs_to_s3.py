@@ -62,8 +62,9 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
         so much later.
     :param wait_time_seconds: a queue that has no message for so long is empty, 1 to 20.
     :param on_bad_message: what becomes of a message that is no JSON object, too long, or has a stamp's key
-        already: ``"quarantine"`` (lines of an object beside the rows, ``….rejected.jsonl.gz``), ``"redrive"``
-        (given back in the end, for the queue's redrive policy), ``"move"`` (to ``bad_queue``) or ``"fail"``.
+        already: ``"quarantine"`` (lines of an object ``_chunkwise/….rejected.jsonl.gz`` beside the rows,
+        which readers and event filters pass over), ``"redrive"`` (given back in the end, for the queue's
+        redrive policy), ``"move"`` (to ``bad_queue``) or ``"fail"``.
     :param bad_queue: URL of the queue for ``"move"``. (templated)
     :param bad_message_limit: with more of them the task fails and publishes nothing; default: any number.
     :param max_message_bytes: a longer body is bad; default: any length that SQS takes.

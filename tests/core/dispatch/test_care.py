@@ -107,14 +107,14 @@ def test_a_target_that_came_later_is_replaced_when_somebody_plans_again(s3):
 def test_rejected_rows_of_an_earlier_job_stay_when_nothing_is_published(s3):
     lines = DATA.replace(b'"id": "00100"', b'"id": 00100')
     s3.put("big.jsonl", lines)
-    s3.put("out/big.jsonl.rejected.jsonl.gz", b"those of yesterday")
+    s3.put("out/_chunkwise/big.jsonl.rejected.jsonl.gz", b"those of yesterday")
     job = Job(s3, "big.jsonl", chunk_bytes=1 * KiB, rejects=Rejects(max_records=5))
     job.plan()
     job.process()
     s3.put(job.target.key, b"somebody else's")
     with pytest.raises(ObjectExists):
         job.merge()
-    assert s3.get("out/big.jsonl.rejected.jsonl.gz") == b"those of yesterday"
+    assert s3.get("out/_chunkwise/big.jsonl.rejected.jsonl.gz") == b"those of yesterday"
 
 
 def test_a_policy_for_bad_rows_looks_at_every_row(s3):

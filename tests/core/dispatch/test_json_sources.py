@@ -199,7 +199,8 @@ def test_rows_that_cannot_be_converted_are_put_aside_under_their_own_numbers(s3,
     receipt = job.run()
     assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (300, 294, 6)
     aside = [
-        json.loads(line) for line in gzip.decompress(s3.get(f"f.{target}.rejected.jsonl.gz")).splitlines()
+        json.loads(line)
+        for line in gzip.decompress(s3.get(f"_chunkwise/f.{target}.rejected.jsonl.gz")).splitlines()
     ]
     assert {row["row"]: row["data"] for row in aside} == dict(zip(range(200, 206), BAD, strict=True))
     for row in aside:

@@ -142,7 +142,8 @@ def test_bad_rows_are_put_aside_within_limits(s3, name):
     assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (300, 298, 2)
     assert len(READERS[name](job.output)) == 298
     aside = [
-        json.loads(line) for line in gzip.decompress(s3.get(f"out/big.{name}.rejected.jsonl.gz")).splitlines()
+        json.loads(line)
+        for line in gzip.decompress(s3.get(f"out/_chunkwise/big.{name}.rejected.jsonl.gz")).splitlines()
     ]
     assert len(aside) == 2
     assert all(row["reason"] and "00" in row["data"] for row in aside)

@@ -206,9 +206,9 @@ def test_records_that_fail_go_to_quarantine_within_a_limit(ingest, sample_api):
     policy = QuarantinePolicy(max_records=len(bad))
     receipt = ingest.run(cursor_spec(api.url, ingest.bucket, transforms=[fail_some], quarantine=policy))
     assert (receipt.records, receipt.rejected) == (100 - len(bad), len(bad))
-    assert quarantine_key("variants.jsonl.gz") == "variants.rejected.jsonl.gz"
-    assert receipt.quarantine_uri == f"s3://{ingest.bucket}/variants.rejected.jsonl.gz"
-    rejected = lines_of(ingest.s3.get("variants.rejected.jsonl.gz"))
+    assert quarantine_key("out/x.jsonl.gz") == "out/_chunkwise/x.rejected.jsonl.gz"
+    assert receipt.quarantine_uri == f"s3://{ingest.bucket}/_chunkwise/variants.rejected.jsonl.gz"
+    rejected = lines_of(ingest.s3.get("_chunkwise/variants.rejected.jsonl.gz"))
     assert [(r["page"], r["index"]) for r in rejected] == [(i // 50 + 1, i % 50) for i in bad]
     assert [r["record"] for r in rejected] == [records[i] for i in bad]
     strict = QuarantinePolicy(max_records=len(bad) - 1)
@@ -216,7 +216,7 @@ def test_records_that_fail_go_to_quarantine_within_a_limit(ingest, sample_api):
         ingest.run(
             cursor_spec(api.url, ingest.bucket, key="x.jsonl.gz", transforms=[fail_some], quarantine=strict)
         )
-    assert ingest.s3.keys() == ["variants.jsonl.gz", "variants.rejected.jsonl.gz"]
+    assert ingest.s3.keys() == ["_chunkwise/variants.rejected.jsonl.gz", "variants.jsonl.gz"]
 
 
 def test_wider_records_and_other_keys_than_last_time_are_told(ingest, sample_api):
@@ -268,7 +268,7 @@ def test_rejected_records_of_a_refused_commit_are_not_published(ingest, sample_a
     api = sample_api(records=100)
 
     def other_writer(_progress):
-        for key in ("variants.jsonl.gz", "variants.rejected.jsonl.gz"):
+        for key in ("variants.jsonl.gz", "_chunkwise/variants.rejected.jsonl.gz"):
             ingest.s3.client.put_object(Bucket=ingest.bucket, Key=key, Body=b"theirs")
 
     spec = cursor_spec(
@@ -285,7 +285,7 @@ def test_rejected_records_of_a_refused_commit_are_not_published(ingest, sample_a
         receipt = ingest.run(spec, on_progress=other_writer)
         assert receipt.skipped
         assert receipt.quarantine_uri is None
-    for key in ("variants.jsonl.gz", "variants.rejected.jsonl.gz"):
+    for key in ("variants.jsonl.gz", "_chunkwise/variants.rejected.jsonl.gz"):
         assert ingest.s3.get(key) == b"theirs"
 
 

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chunkwise.core.delta.places import is_hidden
+from chunkwise.core.dispatch.rejected import rejected_key
+from chunkwise.core.dispatch.spec import Rejects, Target
 from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded
+from chunkwise.core.events.filters import ObjectFilter
+from chunkwise.core.events.model import ObjectCreated
+from chunkwise.core.ingest.rejects import quarantine_key
 from chunkwise.core.records.quarantine import QuarantinePolicy, quarantine_line
 
 
@@ -53,3 +59,15 @@ def test_a_line_is_json_and_keeps_the_bytes_of_its_record(page, index, reason, r
     assert line.count(b"\n") == 1
     assert raw in line
     assert json.loads(line) == {"page": page, "index": index, "reason": reason, "record": json.loads(raw)}
+
+
+@given(folder=st.sampled_from(["", "in/", "events/ds=1/", "_day=3/"]), name=st.text("ab.{}-", min_size=1))
+def test_what_is_put_aside_is_data_to_nobody(folder: str, name: str):
+    """Neither to triggers, whatever they listen to, nor to tables, compactions and engines."""
+    key = f"{folder}{name}.jsonl.gz"
+    rejects = Rejects(max_records=1)
+    for aside in (quarantine_key(key), rejected_key(Target(bucket="b", key=key), rejects)):
+        event = ObjectCreated(bucket="b", key=aside, event="ObjectCreated:Put")
+        assert not ObjectFilter().passes(event)
+        assert is_hidden(aside)
+        assert aside.startswith(folder)

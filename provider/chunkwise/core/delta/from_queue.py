@@ -27,6 +27,7 @@ from chunkwise.core.delta.places import Table
 from chunkwise.core.delta.rows import RowEncoder, check_columns, columns_of, partition_path, told
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import ConfigError, DeleteFailed, DeltaError, QueueError, RecordError, RowInvalid
+from chunkwise.core.ingest.rejects import rejected_name
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.aside import Aside, BadMessages
 from chunkwise.core.queue.bodies import records
@@ -151,11 +152,12 @@ def drain_to_table(
     known = notes.committed(state)
     path = f"{partition_path(spec.partition)}rows-{name}.parquet"
     place = Table.at(spec.quarantine_uri) if spec.quarantine_uri else table
-    aside_at = Destination(bucket=place.bucket, key=place.key(f"{name}.jsonl.gz"), on_exists="fail")
-    if extra_args:
-        aside_at = Destination(
-            bucket=place.bucket, key=aside_at.key, on_exists="fail", extra_args=dict(extra_args)
-        )
+    aside_at = Destination(
+        bucket=place.bucket,
+        key=place.key(rejected_name(f"{name}.jsonl.gz")),
+        on_exists="fail",
+        extra_args=dict(extra_args or {}),
+    )
     with Drain(
         sqs,
         spec.queue_url,

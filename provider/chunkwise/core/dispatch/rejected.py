@@ -11,15 +11,16 @@ from chunkwise.core.dispatch.spec import Rejects, Target
 from chunkwise.core.errors import QuarantineLimitExceeded
 from chunkwise.core.formats.model import BadRow
 from chunkwise.core.records.compression import codec
+from chunkwise.core.records.quarantine import aside_key
 from chunkwise.core.storage import ObjectReceipt, S3Writer
 
-#: of the object of all rows that were put aside, behind the key of the target
-REJECTED_SUFFIX = ".rejected.jsonl.gz"
+#: of the object of all rows that were put aside, behind the name of the target
+_SUFFIX = ".rejected.jsonl.gz"
 
 
 def rejected_key(target: Target, rejects: Rejects) -> str:
-    """Where the rows of all chunks go in the end."""
-    return rejects.key or target.key + REJECTED_SUFFIX
+    """Where the rows of all chunks go in the end; who reads the target's folder passes over it."""
+    return rejects.key or aside_key(target.key + _SUFFIX)
 
 
 def rejected_line(row: BadRow, chunk: int) -> bytes:

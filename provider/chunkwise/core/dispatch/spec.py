@@ -60,8 +60,8 @@ class Rejects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     :param max_records: by number, over all chunks.
     :param max_share: of all rows, 0 to 1.
-    :param key: of the object that holds them, in the target's bucket; default: the target's key with
-        ``.rejected.jsonl.gz``.
+    :param key: of the object that holds them, in the target's bucket; default: the target's name with
+        ``.rejected.jsonl.gz`` in ``_chunkwise/`` beside it, which readers and event filters pass over.
     """
 
     max_records: int | None = None

@@ -9,14 +9,21 @@ from typing import Any
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.records.compression import codec
 from chunkwise.core.records.lines import Rejected
-from chunkwise.core.records.quarantine import QuarantinePolicy, quarantine_line
+from chunkwise.core.records.quarantine import QuarantinePolicy, aside_key, quarantine_line
 from chunkwise.core.storage import S3Writer
 
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json))?(\.(?:gz|zst))?$")
 
 
 def quarantine_key(key: str) -> str:
-    """Where the rejected records of ``key`` go: ``variants.jsonl.gz`` -> ``variants.rejected.jsonl.gz``."""
+    """Where the rejected records of ``key`` go, and no reader of its folder takes them for rows:
+    ``out/variants.jsonl.gz`` -> ``out/_chunkwise/variants.rejected.jsonl.gz``.
+    """
+    return aside_key(rejected_name(key))
+
+
+def rejected_name(key: str) -> str:
+    """``variants.jsonl.gz`` -> ``variants.rejected.jsonl.gz``, in the same folder."""
     match = _SUFFIX.search(key)
     start = match.start() if match else len(key)
     return f"{key[:start]}.rejected{key[start:]}"

@@ -91,8 +91,8 @@ class IngestSpec:
     :param on_stamp_conflict: what to do with a record that has such a member already.
     :param transforms: what is done to each record, in order; declarative ones, and Python callables.
     :param on_empty: without any record, ``"write"`` an empty object, ``"skip"`` (no object), or ``"fail"``.
-    :param quarantine: how many records may be put aside into ``{key}.rejected…`` instead of failing;
-        ``None``: not one.
+    :param quarantine: how many records may be put aside instead of failing, into ``….rejected…`` in
+        ``_chunkwise/`` beside the object; ``None``: not one.
     :param previous: the receipt of an earlier run, to compare this one's records with.
     :param width_share: growth of the mean record, as a share, that is worth a warning.
     """

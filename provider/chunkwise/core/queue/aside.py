@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from chunkwise.core.choices import check_choices
 from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded, QueueError
-from chunkwise.core.ingest.rejects import quarantine_key
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.drain import Drain, Message
 from chunkwise.core.records.compression import codec
@@ -26,7 +25,7 @@ OnBad = Literal["quarantine", "redrive", "move", "fail"]
 class BadMessages:
     """What becomes of messages that cannot become rows.
 
-    :param action: ``"quarantine"``: lines of an object beside the rows, ``{key}.rejected…``, and deleted with
+    :param action: ``"quarantine"``: lines of an object that readers of the rows pass over, and deleted with
         the others; ``"redrive"``: given back when the drain ends, for the queue's redrive policy to count;
         ``"move"``: sent to ``queue_url`` and deleted; ``"fail"``: the first one fails the drain.
     :param queue_url: for ``"move"``.
@@ -61,7 +60,7 @@ class Aside:
     :param s3: boto3 S3 client.
     :param drain: that they come from.
     :param bad: what becomes of them.
-    :param destination: of the rows.
+    :param destination: of the object for ``"quarantine"``.
     """
 
     def __init__(self, sqs: Any, s3: Any, drain: Drain, bad: BadMessages, destination: Destination) -> None:
@@ -128,7 +127,7 @@ class Aside:
             self._writer = S3Writer(
                 self._s3,
                 place.bucket,
-                quarantine_key(place.key),
+                place.key,
                 on_exists="fail",
                 content_type=self._codec.content_type,
                 extra_args=place.extra_args,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from chunkwise.core import memory
 from chunkwise.core.choices import check_choices
 from chunkwise.core.errors import ConfigError, EmptyResult, RecordError
+from chunkwise.core.ingest.rejects import quarantine_key
 from chunkwise.core.ingest.sink import LineSink
 from chunkwise.core.ingest.spec import Destination, OnEmpty
 from chunkwise.core.queue.aside import Aside, BadMessages
@@ -126,6 +127,7 @@ def drain_to_lines(sqs: Any, s3: Any, spec: DrainSpec) -> DrainReceipt:
     """
     started = time.monotonic()
     place = spec.destination
+    aside_at = replace(place, key=quarantine_key(place.key))
     with Drain(
         sqs,
         spec.queue_url,
@@ -135,7 +137,7 @@ def drain_to_lines(sqs: Any, s3: Any, spec: DrainSpec) -> DrainReceipt:
         retries=spec.retries,
     ) as drain:
         lines = _Lines(s3, spec)
-        with lines.writer, Aside(sqs, s3, drain, spec.bad, place) as aside:
+        with lines.writer, Aside(sqs, s3, drain, spec.bad, aside_at) as aside:
             for message in drain.receive():
                 try:
                     lines.put(message)

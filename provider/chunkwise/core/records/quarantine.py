@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded
+
+#: a folder beside the output: engines pass over it, and so do event filters, compactions and tables, so that
+#: nobody who reads or loads what lies there takes what was put aside for rows
+ASIDE: Final = "_chunkwise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +47,12 @@ class QuarantinePolicy:
                 f"{rejected} of {read} records were rejected, more than {self.max_share:.2%}; nothing was"
                 " published. Mend the transforms, or raise max_share"
             )
+
+
+def aside_key(key: str) -> str:
+    """Where what was put aside from an output lies: ``out/x.jsonl`` -> ``out/_chunkwise/x.jsonl``."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{ASIDE}/{name}"
 
 
 def quarantine_line(*, page: int, index: int, reason: str, record: bytes) -> bytes:

@@ -348,7 +348,7 @@ def test_records_that_cannot_become_lines(s3: StrictS3, listing: Make) -> None:
     receipt = fan.run()
     assert (receipt.rows_in, receipt.rows_out, receipt.rejected) == (47, 44, 3)
     assert [line["id"] for line in fan.lines] == [n for n in range(47) if n not in (3, 25, 46)]
-    put_aside = gzip.decompress(s3.get("out/records.jsonl.gz.rejected.jsonl.gz")).splitlines()
+    put_aside = gzip.decompress(s3.get("out/_chunkwise/records.jsonl.gz.rejected.jsonl.gz")).splitlines()
     found = [json.loads(line) for line in put_aside]
     assert [(line["chunk"], line["position"], line["row"]) for line in found] == [
         (0, 1, 3),

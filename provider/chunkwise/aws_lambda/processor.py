@@ -19,7 +19,7 @@ from chunkwise.aws_lambda.budget import Budget
 from chunkwise.aws_lambda.durable import durable, is_replayed
 from chunkwise.aws_lambda.references import Reference, read
 from chunkwise.aws_lambda.secrets import Secrets
-from chunkwise.core import memory
+from chunkwise.core import decoding, memory
 from chunkwise.core.dispatch.last import merge_if_last, withdraw
 from chunkwise.core.dispatch.model import Done
 from chunkwise.core.dispatch.process import Doubtful, process_chunk
@@ -241,7 +241,7 @@ def _merges(staging: Staging, chunk: int) -> bool:
     if body is None:
         return False
     try:
-        return msgspec.json.decode(body, type=_Asks).config.last_merge is not None
+        return decoding.decode(body, _Asks).config.last_merge is not None
     except (msgspec.DecodeError, ValueError):
         return False  # whoever reads all of it says what is wrong
 

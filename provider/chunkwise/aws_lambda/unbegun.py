@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from chunkwise.aws_lambda import clients, environment
 from chunkwise.aws_lambda.references import Reference, read
+from chunkwise.core import decoding
 from chunkwise.core.dispatch.functions import log_place
 from chunkwise.core.dispatch.model import Failed, Started
 from chunkwise.core.dispatch.staging import Staging, parse_state
@@ -113,7 +114,7 @@ class _Planned(msgspec.Struct):
 
 def _planned(body: bytes) -> _Planned:
     try:
-        return msgspec.json.decode(body, type=_Planned)
+        return decoding.decode(body, _Planned)
     except (msgspec.DecodeError, ValueError):
         return _Planned()  # what it says is wrong is not for here
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
+from chunkwise.core import decoding
 from chunkwise.core.choices import check_bounds
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.rds_export.model import ExportReport, ExportTable
@@ -290,7 +291,7 @@ def _struct(value: Any, kind: type[T], name: str) -> T:
     :raises ConfigError: it is something else.
     """
     try:
-        return msgspec.convert(value, kind)
+        return decoding.convert(value, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(
             f"{name} is not what it should be ({error}): pass on what the task before it returned"

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.formats.parquet import thrift
 from chunkwise.core.formats.parquet.metadata import File
 from chunkwise.core.formats.parquet.thrift import Struct, get
@@ -88,7 +89,7 @@ def mark_in(head: Struct, key: str) -> Mark | None:
         if get(entry, 1) != COMPACTED:
             continue
         try:
-            found = msgspec.json.decode(get(entry, 2, b""), type=Mark)
+            found = decoding.decode(get(entry, 2, b""), Mark)
             if len(base64.b64decode(found.sources, validate=True)) % _DIGEST:
                 return None
         except (msgspec.MsgspecError, binascii.Error, ValueError):

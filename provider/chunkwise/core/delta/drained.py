@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.delta.places import OWN, Table
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import DeleteFailed
@@ -79,7 +80,7 @@ class Notes:
             )
             if small is None:
                 continue  # its drain has just ended
-            note = msgspec.json.decode(small.body, type=Note)
+            note = decoding.decode(small.body, Note)
             if state.ledger.get(note.path) is not None:
                 found.update(note.messages)
         if old:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.choices import check_choices
 from chunkwise.core.delta import glue_table
 from chunkwise.core.delta import log as table_log
@@ -285,7 +286,7 @@ def _committed_ms(commit: objects.Small) -> int:
         if b'"commitInfo"' not in line[:64]:
             continue
         try:
-            info = msgspec.json.decode(line, type=dict[str, dict[str, Any]])["commitInfo"]
+            info = decoding.decode(line, dict[str, dict[str, Any]])["commitInfo"]
         except (msgspec.MsgspecError, KeyError):
             break
         for name in ("inCommitTimestamp", "timestamp"):

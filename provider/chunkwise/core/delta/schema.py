@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.column_names import is_name
 from chunkwise.core.delta.parquet_types import Column
 from chunkwise.core.errors import LogDamaged
@@ -52,8 +53,8 @@ def fields_of_schema(text: str, place: str) -> Fields:
     :raises LogDamaged: it is no schema.
     """
     try:
-        found = msgspec.json.decode(text, type=dict[str, Any])
-        return tuple(msgspec.convert(found["fields"], list[dict[str, Any]]))
+        found = decoding.decode(text, dict[str, Any])
+        return tuple(decoding.convert(found["fields"], list[dict[str, Any]]))
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
         raise LogDamaged(f"the schema of {place} cannot be read") from error
 

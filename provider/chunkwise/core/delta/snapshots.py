@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.delta.ledger import LIMIT, Ledger
 from chunkwise.core.delta.places import OWN, Table
 from chunkwise.core.delta.state import TableState
@@ -67,7 +68,7 @@ def read(client: Any, table: Table, key: str, extra_args: Any = None) -> tuple[T
         return None
     line, _, records = found.body.partition(b"\n")
     try:
-        head = msgspec.json.decode(line, type=Head)
+        head = decoding.decode(line, Head)
         ledger = Ledger(records)
     except (msgspec.MsgspecError, ValueError):
         log.warning("s3://%s/%s is damaged: the log is read instead", table.bucket, key)

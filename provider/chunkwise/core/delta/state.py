@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.delta.ledger import Entry, Ledger
 from chunkwise.core.delta.places import decode
 from chunkwise.core.delta.schema import Fields, every_type, fields_of_schema, is_known
@@ -111,9 +112,7 @@ class TableState:
         if version != self.version + 1:
             raise LogDamaged(f"the log of {self.place} goes from version {self.version} to {version}")
         try:
-            actions = [
-                msgspec.json.decode(line, type=dict[str, Any]) for line in body.splitlines() if line.strip()
-            ]
+            actions = [decoding.decode(line, dict[str, Any]) for line in body.splitlines() if line.strip()]
             # a path that a commit removes and adds is there afterwards
             for action in sorted(actions, key=lambda found: "remove" not in found):
                 self.take(action, version)

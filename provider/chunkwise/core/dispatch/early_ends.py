@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from chunkwise.core import errors
+from chunkwise.core import decoding, errors
 from chunkwise.core.dispatch.platform_log import EXIT, LAMBDAS_OWN, TIMED_OUT
 from chunkwise.core.errors import ChunkFailed, ChunkwiseError
 
@@ -144,7 +144,7 @@ class _Line(_Record):
 def _json(message: str) -> tuple[str | None, str | None]:
     """Of the runtime client's own line of an error, or of a report of Lambda."""
     try:
-        line = msgspec.json.decode(message, type=_Line)
+        line = decoding.decode(message, _Line)
     except (msgspec.DecodeError, ValueError):
         return None, None
     if not line.type:

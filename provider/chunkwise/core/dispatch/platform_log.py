@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from chunkwise.core import decoding
+
 #: how a process ended
 EXIT: Final = re.compile(r"Runtime exited with error: (exit status \d{1,3}|signal: [a-z ]{1,40})\s*")
 #: what Lambda says of a request whose time was over
@@ -117,7 +119,7 @@ class _Line(msgspec.Struct):
 
 def _json(said: Said, message: str, request_id: str) -> Said:
     try:
-        line = msgspec.json.decode(message, type=_Line)
+        line = decoding.decode(message, _Line)
     except (msgspec.DecodeError, ValueError):
         return said
     if line.type != "platform.report" or line.record.request_id != request_id:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.choices import check_choices, explained
 from chunkwise.core.dispatch.plan import load_mapping
 from chunkwise.core.dispatch.spec import (
@@ -134,7 +135,7 @@ def config_of(
     plain = {name: _plain(value) for name, value in values.items()}
     check_choices(target, on_exists=OnExists)
     try:
-        config = msgspec.convert(plain, Config, strict=False)
+        config = decoding.convert(plain, Config, strict=False)
     except msgspec.ValidationError as error:
         text = explained(error, plain, Config)
         # it begins with the parameter, or says that one is missing beside another

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from chunkwise import __version__
+from chunkwise.core import decoding
 from chunkwise.core.dispatch.model import VERSION, Done, Failed, Manifest, Plan
 from chunkwise.core.errors import ConfigError, DispatchNotFound, ProofFailed
 from chunkwise.core.formats.registry import format_named
@@ -277,7 +278,7 @@ class Staging:
         if found is None:
             return None
         try:
-            return msgspec.json.decode(found.body, type=Done), found.etag
+            return decoding.decode(found.body, Done), found.etag
         except (msgspec.DecodeError, ValueError) as error:
             check_version(found.body, f"s3://{self.bucket}/{key}")
             log.warning("s3://%s/%s is no done record (%s): removing it", self.bucket, key, error)
@@ -333,7 +334,7 @@ def decode(body: bytes, kind: type[T], name: str) -> T:
     """
     check_version(body, name)
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoding.decode(body, kind)
     except (msgspec.DecodeError, ValueError) as error:
         text = f"{name} is not a {kind.__name__.lower()} record: {error}"
         raise ProofFailed(text + _skew(body, error)) from None
@@ -356,7 +357,7 @@ class _Versioned(msgspec.Struct):
 
 def _version(body: bytes) -> _Versioned:
     try:
-        return msgspec.json.decode(body, type=_Versioned)
+        return decoding.decode(body, _Versioned)
     except (msgspec.DecodeError, ValueError):
         return _Versioned()
 

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ReadFailed
 from chunkwise.core.events.model import ObjectCreated
 from chunkwise.core.events.reading import Span
@@ -197,7 +198,7 @@ def load(body: bytes, uri: str) -> Ledger:
     :raises ReadFailed: it is none.
     """
     try:
-        found = msgspec.json.decode(body, type=Ledger)
+        found = decoding.decode(body, Ledger)
     except msgspec.DecodeError as error:
         raise ReadFailed(
             f"{uri} is not a ledger of arrivals ({error}): delete it to begin anew, or name another",

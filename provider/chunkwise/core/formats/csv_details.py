@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.formats.csv_dialect import Dialect
 from chunkwise.core.formats.model import Layout
@@ -26,7 +27,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @classmethod
     def of(cls, layout: Layout) -> Details:
         """Read them from a layout."""
-        return msgspec.convert(layout.details, cls)
+        return decoding.convert(layout.details, cls)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values only."""

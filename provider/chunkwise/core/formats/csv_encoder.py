@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import RowInvalid
 from chunkwise.core.formats.csv_options import OutputOptions
 from chunkwise.core.formats.csv_rows import CsvRows, plain_keys
@@ -43,7 +44,7 @@ class CsvEncoder:
     """Rows as they came, or rows of JSON objects."""
 
     def __init__(self, target: Mapping[str, Any]) -> None:
-        self._target = msgspec.convert(dict(target), Target)
+        self._target = decoding.convert(dict(target), Target)
         self._writer: RowWriter | None = None
 
     def native(self, batch: Batch) -> Iterable[bytes]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ConfigError, InvalidSource
 from chunkwise.core.formats.csv_cells import cells_of
 from chunkwise.core.formats.csv_details import Details, check_names, check_same
@@ -228,7 +229,7 @@ class Csv:
 
     def join(self, target: Mapping[str, Any], parts: Sequence[Part], source: Any) -> Iterable[Segment]:
         """The head of the source, or a header, and the parts in order."""
-        pinned = msgspec.convert(dict(target), Target)
+        pinned = decoding.convert(dict(target), Target)
         if pinned.output is not None and pinned.output.header and pinned.columns:
             yield Literal(RowWriter(pinned.output, pinned.columns).header())
         if pinned.head:

@@ -11,6 +11,7 @@ import msgspec
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.paging.auth import BearerAuth, ClientCredentialsAuth
 from chunkwise.core.paging.origin import Origin
@@ -95,10 +96,10 @@ def connection_from_json(name: str, text: str) -> HttpConnection:
     :raises ConfigError: it is not of that form; the text holds no value.
     """
     try:
-        found = msgspec.json.decode(text.encode(), type=_Fields)
+        found = decoding.decode(text.encode(), _Fields)
         extra = found.extra
         if isinstance(extra, str):
-            extra = msgspec.json.decode(extra.encode(), type=dict[str, Any]) if extra.strip() else {}
+            extra = decoding.decode(extra.encode(), dict[str, Any]) if extra.strip() else {}
     except (msgspec.DecodeError, ValueError):
         raise ConfigError(
             f"HTTP connection {name!r} must be a JSON object of host, schema, port, login, password and extra"

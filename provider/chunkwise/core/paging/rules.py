@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ConfigError, InvalidEnvelope, MissingCursor, TooManyEmptyPages
 from chunkwise.core.paging.model import Page, PageRequest, Stop, StopReason
 from chunkwise.core.selector import MISSING, Selector
@@ -63,7 +64,7 @@ class PagingRules:
     def __post_init__(self) -> None:
         for name, hint in self._types().items():
             try:
-                value = msgspec.convert(getattr(self, name), hint)
+                value = decoding.convert(getattr(self, name), hint)
             except msgspec.ValidationError as error:
                 raise self._refuse(f"{name}: {error}") from None
             object.__setattr__(self, name, value)

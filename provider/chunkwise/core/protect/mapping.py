@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.choices import explained
 from chunkwise.core.errors import MappingError
 from chunkwise.core.protect.model import Operation
@@ -237,7 +238,7 @@ def _converted(document: Any) -> tuple[Mapping | None, list[str]]:
 def _convert(value: Any, kind: type[T], place: str) -> tuple[T | None, str]:
     """The value as this kind, or the place and the text of what is wrong."""
     try:
-        return msgspec.convert(value, kind), ""
+        return decoding.convert(value, kind), ""
     except msgspec.ValidationError as error:
         text = explained(error, value, kind, place=place)
         return None, text if place or " - at `$" in str(error) else f"mapping: {text}"

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.choices import check_choices, explained
 from chunkwise.core.errors import ConfigError, SecretRejected
 from chunkwise.core.protect import mapping as mapping_json
@@ -158,7 +159,7 @@ def check_class(spec: ProtectorSpec) -> None:
 def _read(spec: ProtectorSpec, kind: type[T]) -> T:
     problem = None
     try:
-        return msgspec.convert(spec.options, kind)
+        return decoding.convert(spec.options, kind)
     except msgspec.ValidationError as error:
         problem = explained(error, spec.options, kind)
     raise ConfigError(f"options of protector {spec.name!r}: {problem}")

@@ -175,18 +175,20 @@ class Drain:
         left = self.ids() if ids is None else list(ids)
         lost = failures = 0
         while left:
-            told = self._in_tens(left, self._delete)
-            with self._lock:
-                for name in (*told.done, *told.refused):
-                    self._held.pop(name, None)
-            self.deleted += len(told.done)
-            lost += len(told.refused)
-            left = told.failed
+            every = _Told()
+            for told in self._in_tens(left, self._delete):
+                with self._lock:
+                    for name in (*told.done, *told.refused):
+                        self._held.pop(name, None)
+                self.deleted += len(told.done)
+                every.add(told)
+            lost += len(every.refused)
+            left = every.failed
             if not left:
                 break
             failures += 1
             if not self._retries.wait(failures):
-                log.error("queue %s: %d messages could not be deleted: %s", self._name, len(left), told.why)
+                log.error("queue %s: %d messages could not be deleted: %s", self._name, len(left), every.why)
                 return lost + len(left)
         if lost:
             log.warning("queue %s: %d messages were shown again before they were deleted", self._name, lost)
@@ -199,9 +201,9 @@ class Drain:
             self._keeper.join()
         until = self._clock() + _FAREWELL_SECONDS
         names = self.ids()
-        while names and self._clock() < until:
-            self._in_tens(names[:CALL_MESSAGES], lambda entries: self._hide(entries, 0))
-            del names[:CALL_MESSAGES]
+        for _ in self._in_tens(names, lambda entries: self._hide(entries, 0)):
+            if self._clock() >= until:
+                break
         self._held.clear()
 
     def __enter__(self) -> Drain:
@@ -215,21 +217,42 @@ class Drain:
     # --- calls ----------------------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """Hide again what was hidden a third of the visibility time-out ago."""
+        """Hide again what was hidden a third of the visibility time-out ago, whatever is deleted meanwhile."""
         due = self._clock() - self._visibility / 3
         with self._lock:
             names = [name for name, held in self._held.items() if held.since <= due]
-        told = self._in_tens(names, lambda entries: self._hide(entries, self._visibility))
-        with self._lock:
-            for name in told.done:
-                self._held[name].since = self._clock()
-        undone = len(told.refused) + len(told.failed)
+        undone, whys = 0, set()
+        since = self._clock()
+        for told in self._in_tens(names, lambda entries: self._hide(entries, self._visibility)):
+            with self._lock:
+                for name in told.done:
+                    if name in self._held:
+                        self._held[name].since = since
+                # SQS knows no receipt of what was deleted since, or has given a new one
+                missed = [
+                    name
+                    for name in (*told.refused, *told.failed)
+                    if (held := self._held.get(name)) is not None
+                    and not held.leaving
+                    and held.receipt == told.receipts[name]
+                ]
+            undone += len(missed)
+            whys |= told.whys if missed else set()
+            since = self._clock()
         if undone:
-            log.warning("queue %s: %d messages could not be hidden again: %s", self._name, undone, told.why)
+            log.warning(
+                "queue %s: %d messages could not be hidden again: %s",
+                self._name,
+                undone,
+                ", ".join(sorted(whys)),
+            )
 
     def _keep(self) -> None:
         while not self._end.wait(self._visibility / 6):
-            self.renew()
+            try:
+                self.renew()
+            except Exception as error:  # without this thread every message would come again
+                log.error("queue %s: messages could not be hidden again: %s", self._name, reason(error))
 
     def _why_end(self, until: float) -> Ended | None:
         if self.messages >= self._limits.messages:
@@ -272,26 +295,35 @@ class Drain:
             self._keeper.start()
         return is_new
 
-    def _in_tens(self, names: Sequence[str], call: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> _Told:
-        """Make a call for messages that are held, ten at a time. Nothing is raised."""
-        told = _Told()
+    def _in_tens(
+        self, names: Sequence[str], call: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    ) -> Iterator[_Told]:
+        """Make a call for messages that are still held, ten at a time. Nothing is raised."""
         for start in range(0, len(names), CALL_MESSAGES):
-            some = names[start : start + CALL_MESSAGES]
+            told = _Told()
             with self._lock:
-                entries = [
-                    {"Id": str(at), "ReceiptHandle": self._held[name].receipt} for at, name in enumerate(some)
-                ]
+                for name in names[start : start + CALL_MESSAGES]:
+                    held = self._held.get(name)
+                    if held is not None:
+                        told.receipts[name] = held.receipt
+                        held.leaving |= call == self._delete
+            if not told.receipts:
+                continue
+            some = list(told.receipts)
+            entries = [
+                {"Id": str(at), "ReceiptHandle": told.receipts[name]} for at, name in enumerate(some)
+            ]
             try:
                 answer = call(entries)
             except Exception as error:  # of the network, of SQS, of the body of an answer
                 told.failed += some
                 told.whys.add(reason(error))
-                continue
-            told.done += [some[int(one["Id"])] for one in answer.get("Successful", ())]
-            for one in answer.get("Failed", ()):
-                (told.refused if one.get("SenderFault") else told.failed).append(some[int(one["Id"])])
-                told.whys.add(str(one.get("Code")))
-        return told
+            else:
+                told.done += [some[int(one["Id"])] for one in answer.get("Successful", ())]
+                for one in answer.get("Failed", ()):
+                    (told.refused if one.get("SenderFault") else told.failed).append(some[int(one["Id"])])
+                    told.whys.add(str(one.get("Code")))
+            yield told
 
     def _delete(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
         return dict(self._client.delete_message_batch(QueueUrl=self._url, Entries=entries))
@@ -309,25 +341,35 @@ class _Held:
     """A message that is hidden.
 
     :param since: when it was hidden last.
+    :param leaving: SQS was asked to delete it.
     """
 
     receipt: str
     since: float
+    leaving: bool = False
 
 
 @dataclass(slots=True)
 class _Told:
     """What SQS said to a call about messages.
 
+    :param receipts: of the messages that it was about.
     :param done: it did it.
     :param refused: it will not, however often it is asked: the receipt is no longer good.
     :param failed: it did not.
     """
 
+    receipts: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     whys: set[str] = field(default_factory=set)
+
+    def add(self, other: _Told) -> None:
+        """What it said to another call."""
+        self.refused += other.refused
+        self.failed += other.failed
+        self.whys |= other.whys
 
     @property
     def why(self) -> str:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ExportDamaged
 
 COMPLETE: Final = "COMPLETE"
@@ -68,7 +69,7 @@ def decode(body: bytes, kind: type[T], uri: str) -> T:
     :raises ExportDamaged: it is not of the form that it must have.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoding.decode(body, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         place = str(error).partition(" - at ")[2] or "its beginning"
         raise ExportDamaged(f"{uri} is not an info file of RDS as it is known (at {place})") from error

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import ConfigError, TransformFailed
 from chunkwise.core.records.raw_object import RawObject, describe
 from chunkwise.core.selector import Selector
@@ -36,7 +37,7 @@ class Transform:
         kind: Any = type(self)
         for name, hint in _field_types(kind).items():
             try:
-                value = msgspec.convert(getattr(self, name), hint)
+                value = decoding.convert(getattr(self, name), hint)
             except msgspec.ValidationError as error:
                 raise self._refuse(f"{name}: {error}") from None
             object.__setattr__(self, name, value)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from chunkwise.core import decoding
 from chunkwise.core.errors import (
     ConfigError,
     LeaseHeld,
@@ -317,6 +318,6 @@ class Lease:
 
 def _record(found: Small) -> LeaseRecord | None:
     try:
-        return msgspec.json.decode(found.body, type=LeaseRecord)
+        return decoding.decode(found.body, LeaseRecord)
     except (msgspec.DecodeError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -94,6 +95,88 @@ def test_messages_are_hidden_again_while_they_are_held(queue: Queue, sqs_proxy: 
         taken.renew()
         taken.renew()
         assert sqs_proxy.calls["ChangeMessageVisibilityBatch"] == 5
+
+
+def test_what_is_deleted_while_it_is_hidden_again_disturbs_nobody(
+    queue: Queue, sqs_proxy: SqsProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Hiding goes on with the rest, and says nothing of receipts that SQS has forgotten since."""
+    now = [0.0]
+    queue.send(*["x"] * 35)
+    with drain(sqs_proxy, queue, 35, clock=lambda: now[0]) as taken:
+        names = [one.id for one in taken.receive()]
+        sqs_proxy.fail("ChangeMessageVisibilityBatch", lambda _: taken.delete(names[:15]) and None)
+        now[0] = 100.0
+        taken.renew()
+        assert (taken.deleted, len(taken)) == (15, 20)
+        assert sqs_proxy.calls["ChangeMessageVisibilityBatch"] == 4
+        assert caplog.messages == []
+        taken.renew()
+        assert sqs_proxy.calls["ChangeMessageVisibilityBatch"] == 4
+
+
+def test_what_is_hidden_again_while_others_are_deleted_is_what_is_left(
+    queue: Queue, sqs_proxy: SqsProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    queue.send(*["x"] * 30)
+    hidden = []
+    with drain(sqs_proxy, queue, 30, clock=lambda: now[0]) as taken:
+        list(taken.receive())
+        now[0] = 100.0
+        sqs_proxy.fail("DeleteMessageBatch", lambda _: None, times=1)
+        sqs_proxy.fail("DeleteMessageBatch", lambda _: taken.renew())
+        sqs_proxy.fail("ChangeMessageVisibilityBatch", lambda asked: hidden.extend(asked["Entries"]), times=9)
+        assert taken.delete() == 0
+    assert len(hidden) == 20
+    assert caplog.messages == []
+    assert queue.counts() == (0, 0)
+
+
+def test_a_message_that_cannot_be_hidden_again_is_warned_of(
+    queue: Queue, sqs_proxy: SqsProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    queue.send(*["x"] * 12)
+    sqs_proxy.fail("ChangeMessageVisibilityBatch", failed_entries(sender_fault=True))
+    with drain(sqs_proxy, queue, 12, clock=lambda: now[0]) as taken:
+        list(taken.receive())
+        now[0] = 100.0
+        taken.renew()
+    assert caplog.messages == [f"queue {queue.name}: 10 messages could not be hidden again: InternalError"]
+
+
+def test_a_message_is_hidden_from_when_it_was_asked_for_however_long_the_others_take(
+    queue: Queue, sqs_proxy: SqsProxy
+) -> None:
+    now = [0.0]
+    queue.send(*["x"] * 12)
+    sqs_proxy.fail("ChangeMessageVisibilityBatch", lambda _: now.__setitem__(0, 150.0))
+    with drain(sqs_proxy, queue, 12, clock=lambda: now[0]) as taken:
+        list(taken.receive())
+        now[0] = 100.0
+        taken.renew()
+        now[0] = 200.0
+        taken.renew()  # ten of them, not the two that were hidden at 150
+        assert sqs_proxy.calls["ChangeMessageVisibilityBatch"] == 3
+
+
+def test_messages_go_on_being_hidden_whatever_happens(queue: Queue, sqs_proxy: SqsProxy) -> None:
+    failures = []
+
+    def clock() -> float:
+        if threading.current_thread() is threading.main_thread():
+            return 0.0
+        if not failures:
+            failures.append("once")
+            raise ZeroDivisionError
+        return 100.0
+
+    queue.send("x")
+    with drain(sqs_proxy, queue, 1, visibility_seconds=10, clock=clock) as taken:
+        list(taken.receive())
+        sqs_proxy.wait_for(lambda: sqs_proxy.calls["ChangeMessageVisibilityBatch"], "hiding")
+    assert failures
 
 
 def test_entries_of_a_deletion_that_fail_are_asked_for_again(queue: Queue, sqs_proxy: SqsProxy) -> None:

@@ -176,7 +176,7 @@ class Drain:
         lost = failures = 0
         while left:
             every = _Told()
-            for told in self._in_tens(left, self._delete):
+            for told in self._in_tens(left, self._delete, leaving=True):
                 with self._lock:
                     for name in (*told.done, *told.refused):
                         self._held.pop(name, None)
@@ -238,6 +238,8 @@ class Drain:
                 ]
             undone += len(missed)
             whys |= told.whys if missed else set()
+            if self._end.is_set():
+                break
             since = self._clock()
         if undone:
             log.warning(
@@ -296,9 +298,13 @@ class Drain:
         return is_new
 
     def _in_tens(
-        self, names: Sequence[str], call: Callable[[list[dict[str, Any]]], dict[str, Any]]
+        self,
+        names: Sequence[str],
+        call: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        *,
+        leaving: bool = False,
     ) -> Iterator[_Told]:
-        """Make a call for messages that are still held, ten at a time. Nothing is raised."""
+        """Make a call for messages that are still held, ten at a time. What fails is told, not raised."""
         for start in range(0, len(names), CALL_MESSAGES):
             told = _Told()
             with self._lock:
@@ -306,13 +312,11 @@ class Drain:
                     held = self._held.get(name)
                     if held is not None:
                         told.receipts[name] = held.receipt
-                        held.leaving |= call == self._delete
+                        held.leaving = held.leaving or leaving
             if not told.receipts:
                 continue
             some = list(told.receipts)
-            entries = [
-                {"Id": str(at), "ReceiptHandle": told.receipts[name]} for at, name in enumerate(some)
-            ]
+            entries = [{"Id": str(at), "ReceiptHandle": told.receipts[name]} for at, name in enumerate(some)]
             try:
                 answer = call(entries)
             except Exception as error:  # of the network, of SQS, of the body of an answer

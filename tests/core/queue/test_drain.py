@@ -70,7 +70,7 @@ def test_a_message_that_is_delivered_again_is_handed_out_once_and_deleted(queue:
         messages = taken.receive()
         first = next(messages)
         # its time ran out, as if nobody had hidden it again
-        taken._hide([{"Id": "0", "ReceiptHandle": taken._held[first.id].receipt}], 0)
+        list(taken._held.hide([first.id], 0))
         assert list(messages) == []
         assert (taken.messages, taken.redelivered) == (1, 1)
         assert taken.delete() == 0

@@ -6,18 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal
 
 from chunkwise.core.errors import ConfigError, QueueError
+from chunkwise.core.queue.held import CALL_MESSAGES, HeldMessages
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
 from chunkwise.core.storage.retries import Retries
 
 log = logging.getLogger(__name__)
 
-#: SQS: messages of one call, API reference of ReceiveMessage and DeleteMessageBatch
-CALL_MESSAGES: Final = 10
 #: SQS: longest long poll, API reference of ReceiveMessage
 MAX_WAIT: Final = 20
 #: SQS: a message cannot be hidden for longer than 12 hours, API reference of ChangeMessageVisibility
@@ -117,8 +116,7 @@ class Drain:
         self._wait = wait_seconds
         self._retries = retries
         self._clock = clock
-        self._held: dict[str, _Held] = {}
-        self._lock = threading.Lock()
+        self._held = HeldMessages(client, queue_url, clock)
         self._end = threading.Event()
         self._keeper: threading.Thread | None = None
         #: messages received, each counted once
@@ -138,8 +136,7 @@ class Drain:
 
     def ids(self) -> list[str]:
         """Of the messages that are held."""
-        with self._lock:
-            return list(self._held)
+        return self._held.ids()
 
     def receive(self) -> Iterator[Message]:
         """The messages, until the queue is empty or a limit is reached.
@@ -175,20 +172,15 @@ class Drain:
         left = self.ids() if ids is None else list(ids)
         lost = failures = 0
         while left:
-            every = _Told()
-            for told in self._in_tens(left, self._delete, leaving=True):
-                with self._lock:
-                    for name in (*told.done, *told.refused):
-                        self._held.pop(name, None)
-                self.deleted += len(told.done)
-                every.add(told)
-            lost += len(every.refused)
-            left = every.failed
+            told = self._held.delete(left)
+            self.deleted += len(told.done)
+            lost += len(told.refused)
+            left = told.failed
             if not left:
                 break
             failures += 1
             if not self._retries.wait(failures):
-                log.error("queue %s: %d messages could not be deleted: %s", self._name, len(left), every.why)
+                log.error("queue %s: %d messages could not be deleted: %s", self._name, len(left), told.why)
                 return lost + len(left)
         if lost:
             log.warning("queue %s: %d messages were shown again before they were deleted", self._name, lost)
@@ -200,11 +192,10 @@ class Drain:
         if self._keeper is not None:
             self._keeper.join()
         until = self._clock() + _FAREWELL_SECONDS
-        names = self.ids()
-        for _ in self._in_tens(names, lambda entries: self._hide(entries, 0)):
+        for _ in self._held.hide(self.ids(), 0):
             if self._clock() >= until:
                 break
-        self._held.clear()
+        self._held.forget()
 
     def __enter__(self) -> Drain:
         return self
@@ -217,37 +208,10 @@ class Drain:
     # --- calls ----------------------------------------------------------------------------------------------
 
     def renew(self) -> None:
-        """Hide again what was hidden a third of the visibility time-out ago, whatever is deleted meanwhile."""
-        due = self._clock() - self._visibility / 3
-        with self._lock:
-            names = [name for name, held in self._held.items() if held.since <= due]
-        undone, whys = 0, set()
-        since = self._clock()
-        for told in self._in_tens(names, lambda entries: self._hide(entries, self._visibility)):
-            with self._lock:
-                for name in told.done:
-                    if name in self._held:
-                        self._held[name].since = since
-                # SQS knows no receipt of what was deleted since, or has given a new one
-                missed = [
-                    name
-                    for name in (*told.refused, *told.failed)
-                    if (held := self._held.get(name)) is not None
-                    and not held.leaving
-                    and held.receipt == told.receipts[name]
-                ]
-            undone += len(missed)
-            whys |= told.whys if missed else set()
-            if self._end.is_set():
-                break
-            since = self._clock()
+        """Hide again what was hidden a third of the visibility time-out ago, and is still held."""
+        undone, why = self._held.renew(self._visibility, self._visibility / 3, self._end)
         if undone:
-            log.warning(
-                "queue %s: %d messages could not be hidden again: %s",
-                self._name,
-                undone,
-                ", ".join(sorted(whys)),
-            )
+            log.warning("queue %s: %d messages could not be hidden again: %s", self._name, undone, why)
 
     def _keep(self) -> None:
         while not self._end.wait(self._visibility / 6):
@@ -285,97 +249,11 @@ class Drain:
             return list(answer.get("Messages", ()))
 
     def _hold(self, message: dict[str, Any]) -> bool:
-        """Whether a message is new here. Of one that is held, only the new receipt is good from now on."""
-        name = str(message["MessageId"])
-        with self._lock:
-            is_new = name not in self._held
-            self._held[name] = _Held(receipt=str(message["ReceiptHandle"]), since=self._clock())
+        """Whether a message is new here."""
+        is_new = self._held.hold(str(message["MessageId"]), str(message["ReceiptHandle"]))
         if not is_new:
             self.redelivered += 1
         if self._keeper is None:
             self._keeper = threading.Thread(target=self._keep, name="chunkwise-hide-messages", daemon=True)
             self._keeper.start()
         return is_new
-
-    def _in_tens(
-        self,
-        names: Sequence[str],
-        call: Callable[[list[dict[str, Any]]], dict[str, Any]],
-        *,
-        leaving: bool = False,
-    ) -> Iterator[_Told]:
-        """Make a call for messages that are still held, ten at a time. What fails is told, not raised."""
-        for start in range(0, len(names), CALL_MESSAGES):
-            told = _Told()
-            with self._lock:
-                for name in names[start : start + CALL_MESSAGES]:
-                    held = self._held.get(name)
-                    if held is not None:
-                        told.receipts[name] = held.receipt
-                        held.leaving = held.leaving or leaving
-            if not told.receipts:
-                continue
-            some = list(told.receipts)
-            entries = [{"Id": str(at), "ReceiptHandle": told.receipts[name]} for at, name in enumerate(some)]
-            try:
-                answer = call(entries)
-            except Exception as error:  # of the network, of SQS, of the body of an answer
-                told.failed += some
-                told.whys.add(reason(error))
-            else:
-                told.done += [some[int(one["Id"])] for one in answer.get("Successful", ())]
-                for one in answer.get("Failed", ()):
-                    (told.refused if one.get("SenderFault") else told.failed).append(some[int(one["Id"])])
-                    told.whys.add(str(one.get("Code")))
-            yield told
-
-    def _delete(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
-        return dict(self._client.delete_message_batch(QueueUrl=self._url, Entries=entries))
-
-    def _hide(self, entries: list[dict[str, Any]], seconds: int) -> dict[str, Any]:
-        return dict(
-            self._client.change_message_visibility_batch(
-                QueueUrl=self._url, Entries=[{**entry, "VisibilityTimeout": seconds} for entry in entries]
-            )
-        )
-
-
-@dataclass(slots=True)
-class _Held:
-    """A message that is hidden.
-
-    :param since: when it was hidden last.
-    :param leaving: SQS was asked to delete it.
-    """
-
-    receipt: str
-    since: float
-    leaving: bool = False
-
-
-@dataclass(slots=True)
-class _Told:
-    """What SQS said to a call about messages.
-
-    :param receipts: of the messages that it was about.
-    :param done: it did it.
-    :param refused: it will not, however often it is asked: the receipt is no longer good.
-    :param failed: it did not.
-    """
-
-    receipts: dict[str, str] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    whys: set[str] = field(default_factory=set)
-
-    def add(self, other: _Told) -> None:
-        """What it said to another call."""
-        self.refused += other.refused
-        self.failed += other.failed
-        self.whys |= other.whys
-
-    @property
-    def why(self) -> str:
-        """Codes and reasons."""
-        return ", ".join(sorted(self.whys))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from chunkwise.core.errors import MessageTooLong, QueueError
-from chunkwise.core.queue.drain import CALL_MESSAGES
+from chunkwise.core.queue.held import CALL_MESSAGES
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
 from chunkwise.core.storage.retries import Retries
 from chunkwise.core.units import KiB, MiB

@@ -46,7 +46,7 @@ def send(body: str) -> tuple[int, Any]:
 
 def spec(s3: StrictS3, queue: Queue, key: str) -> DrainSpec:
     return DrainSpec(
-        queue_url=queue.url,
+        queue=queue.url,
         destination=Destination(bucket=s3.bucket, key=key, on_exists="fail"),
         limits=Limits(messages=1),
         wait_seconds=1,

@@ -73,7 +73,7 @@ def test_a_bad_message_fails_the_task_and_comes_back(run_dag: Run, lake: Lake, q
     [
         ({"on_bad_message": "moev"}, "on_bad_message"),
         ({"on_bad_message": "quarantine"}, "quarantine_uri"),
-        ({"sqs_queue": "name-only"}, "sqs_queue"),
+        ({"sqs_queue": "no name"}, "sqs_queue"),
         ({"table_uri": "lake/orders"}, "table_uri"),
         ({"max_seconds": 0}, "max_seconds"),
     ],

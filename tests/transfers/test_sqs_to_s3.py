@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import Asset
 
-from chunkwise.core.errors import ObjectExists, UploadFailed
+from chunkwise.core.errors import ConfigError, ObjectExists, UploadFailed
 from chunkwise.core.events.filters import ObjectFilter
 from chunkwise.core.events.parse import parse
 from chunkwise.core.ingest.spec import Destination
+from chunkwise.core.queue.aside import BadMessages
 from chunkwise.core.queue.drain import Limits
 from chunkwise.core.queue.to_lines import DrainSpec, drain_to_lines
 from chunkwise.core.storage import Retries
@@ -136,6 +138,48 @@ def test_bad_messages_can_be_moved_to_another_queue(run_dag: Run, s3: S3, queue:
 
 
 @pytest.mark.parametrize(
+    "spelt",
+    [
+        lambda queue: queue.name,
+        lambda queue: queue.url,
+        lambda queue: f"{queue.url}/",
+        lambda queue: queue.url.replace("127.0.0.1", "localhost"),
+        lambda queue: queue.url.replace("://", "://queue."),
+    ],
+    ids=["name", "url", "slash", "host", "other host"],
+)
+def test_bad_messages_are_never_moved_to_the_queue_itself(
+    s3: S3, queue: Queue, spelt: Callable[[Queue], str]
+) -> None:
+    queue.send("bad")
+    itself = BadMessages(action="move", queue=spelt(queue))
+    with pytest.raises(ConfigError, match="bad_queue is the queue itself") as refused:
+        drain_to_lines(queue.client, s3.client, spec(s3.bucket, queue, 1, bad=itself))
+    assert refused.value.parameters == ("bad_queue",)
+    assert queue.counts() == (1, 0)
+
+
+def test_queues_may_be_named(run_dag: Run, s3: S3, queue: Queue) -> None:
+    other = Queue(s3.endpoint)
+    queue.send('{"a":1}', "bad")
+    options = {"sqs_queue": queue.name, "on_bad_message": "move", "bad_queue": other.name}
+    receipt = run(run_dag, s3, queue, max_messages=2, **options).returned("drain")
+    assert (receipt["records"], receipt["bad_messages"], receipt["deleted"]) == (1, 1, 2)
+    assert other.bodies() == ["bad"]
+    other.remove()
+
+
+@pytest.mark.parametrize("name", ["sqs_queue", "bad_queue"])
+def test_a_name_of_no_queue_is_said_before_anything_is_received(s3: S3, queue: Queue, name: str) -> None:
+    queue.send("bad")
+    given = {"sqs_queue": queue.url, "on_bad_message": "move", "bad_queue": "other", name: "no-such-queue"}
+    operator = SqsToS3Operator(task_id="t", s3_bucket=s3.bucket, s3_prefix="p/", **given)
+    with pytest.raises(AirflowFailException, match="queue no-such-queue was not found by its name"):
+        operator.execute({})
+    assert queue.counts() == (1, 0)
+
+
+@pytest.mark.parametrize(
     "options", [{"on_bad_message": "fail"}, {"bad_message_limit": 1}], ids=["fail", "limit"]
 )
 def test_too_many_bad_messages_publish_nothing_and_give_all_back(
@@ -162,7 +206,7 @@ def test_rows_can_carry_the_id_of_their_message(run_dag: Run, s3: S3, queue: Que
 
 def spec(bucket: str, queue: Queue, messages: int, **options: Any) -> DrainSpec:
     place = Destination(bucket=bucket, key="out.jsonl.gz", on_exists="fail")
-    return DrainSpec(queue_url=queue.url, destination=place, limits=Limits(messages=messages), **options)
+    return DrainSpec(queue=queue.url, destination=place, limits=Limits(messages=messages), **options)
 
 
 def test_nothing_is_deleted_when_the_object_cannot_be_published(faults: Faults, queue: Queue) -> None:
@@ -211,7 +255,7 @@ def test_deletions_come_after_the_publication(s3: S3, queue: Queue) -> None:
         ({"on_bad_message": "moev"}, "on_bad_message"),
         ({"on_bad_message": "move"}, "bad_queue"),
         ({"max_messages": 0}, "max_messages"),
-        ({"sqs_queue": "name-only"}, "sqs_queue"),
+        ({"sqs_queue": "no name"}, "sqs_queue"),
         ({"compression": "rar"}, "compression"),
         ({"on_empty": "maybe"}, "on_empty"),
     ],

@@ -49,9 +49,10 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
     **Return value.** ``uri``, ``records``, ``messages``, ``bad_messages``, ``deleted``, ``bytes``,
     ``sha256``, ``stop_reason`` (``"empty"``, or the limit that was reached) and more; never data. The events
     of outlet assets carry the same. Airflow's role needs ``sqs:ReceiveMessage``, ``sqs:DeleteMessage`` and
-    ``sqs:ChangeMessageVisibility``, and ``sqs:SendMessage`` on ``bad_queue``.
+    ``sqs:ChangeMessageVisibility``, ``sqs:SendMessage`` on ``bad_queue``, and ``sqs:GetQueueUrl`` for queues
+    that are given by their names.
 
-    :param sqs_queue: URL of the queue. (templated)
+    :param sqs_queue: name or URL of the queue. (templated)
     :param s3_prefix: the object's key begins with it, e.g. ``"events/ds={{ ds }}/"``; a time, a unique name
         and the suffix follow. (templated)
     :param s3_bucket: its bucket. (templated)
@@ -65,7 +66,7 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
         already: ``"quarantine"`` (lines of an object ``_chunkwise/….rejected.jsonl.gz`` beside the rows,
         which readers and event filters pass over), ``"redrive"`` (given back in the end, for the queue's
         redrive policy), ``"move"`` (to ``bad_queue``) or ``"fail"``.
-    :param bad_queue: URL of the queue for ``"move"``. (templated)
+    :param bad_queue: name or URL of the queue for ``"move"``, another one. (templated)
     :param bad_message_limit: with more of them the task fails and publishes nothing; default: any number.
     :param max_message_bytes: a longer body is bad; default: any length that SQS takes.
     :param message_id_key: member that each row gets at its end, the id of its message.
@@ -186,13 +187,9 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
         )
         if not self.s3_bucket:
             raise ConfigError("s3_bucket is empty").naming("s3_bucket")
-        if "://" not in self.sqs_queue:
-            raise ConfigError(f"sqs_queue is {self.sqs_queue!r}: it must be the queue's URL").naming(
-                "sqs_queue"
-            )
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex}.jsonl{SUFFIXES[self.compression]}"
         return DrainSpec(
-            queue_url=self.sqs_queue,
+            queue=self.sqs_queue,
             destination=Destination(
                 bucket=self.s3_bucket,
                 key=f"{self.s3_prefix}{name}",
@@ -208,9 +205,7 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
             limits=Limits(messages=self.max_messages, bytes=self.max_bytes, seconds=self.max_seconds),
             visibility_seconds=self.visibility_timeout,
             wait_seconds=self.wait_time_seconds,
-            bad=BadMessages(
-                action=self.on_bad_message, queue_url=self.bad_queue, limit=self.bad_message_limit
-            ),
+            bad=BadMessages(action=self.on_bad_message, queue=self.bad_queue, limit=self.bad_message_limit),
             max_message_bytes=self.max_message_bytes,
             message_id_key=self.message_id_key,
             stamps=self.stamps or {},

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Hashable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from chunkwise._aws import AwsBaseHook, async_client
 from chunkwise.core.events.inbox import Inbox, Poison
 from chunkwise.core.events.sharing import Connected
+from chunkwise.core.queue.names import identity
 from chunkwise.core.storage.failures import reason
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 _PAUSES: Final = (1.0, 5.0, 15.0, 60.0)
 #: what triggers on one queue may disagree on, apart from its messages that nobody can read
 _HOW: Final = ("visibility_timeout", "wait_time_seconds", "batch_messages", "max_in_flight")
-#: AWS General Reference, "Amazon SQS endpoints"; a region has one set of queues, whatever its endpoint is
-_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
 class SqsConnection:
@@ -65,7 +63,7 @@ class SqsConnection:
         )
         client = await self._stack.enter_async_context(await async_client(hook))
         url = await _url(client, given["sqs_queue"])
-        self._queue = _identity(client, url)
+        self._queue = identity(client, url)
         inbox = Inbox(
             client,
             url,
@@ -84,7 +82,7 @@ class SqsConnection:
         if given["on_poison"] == "redrive":
             return Poison()
         queue = given["poison_queue"] and await _url(client, given["poison_queue"])
-        if queue and _identity(client, queue) == self._queue:
+        if queue and identity(client, queue) == self._queue:
             log.error(
                 "poison_queue is queue %s itself, in which messages would go round for ever: those that "
                 "nobody can read are left to its redrive policy",
@@ -113,11 +111,3 @@ async def _url(client: Any, queue: str) -> str:
     if "://" in queue:
         return queue
     return str((await client.get_queue_url(QueueName=queue))["QueueUrl"])
-
-
-def _identity(client: Any, url: str) -> Hashable:
-    """What is the same for all names and URLs of a queue: where it is, its account and its name."""
-    endpoint = str(client.meta.endpoint_url)
-    host = urlsplit(endpoint).hostname or ""
-    where = client.meta.region_name if host.endswith(_AWS) else endpoint.rstrip("/")
-    return where, *urlsplit(url).path.strip("/").split("/")[-2:]

@@ -32,10 +32,11 @@ def drain(
     s3: Any = None,
     sqs: Any = None,
     add: bool = False,
+    named: bool = False,
     **more: Any,
 ) -> QueueReceipt:
     spec = QueueSpec(
-        queue_url=queue.url,
+        queue=queue.name if named else queue.url,
         limits=Limits(messages=messages),
         **{"wait_seconds": 1, "bad": BadMessages(action="fail"), **more},
     )
@@ -185,16 +186,27 @@ def test_new_columns_and_partitions(lake: Lake, queue: Queue) -> None:
 
 def test_bad_messages_must_have_a_place() -> None:
     with pytest.raises(ConfigError, match="quarantine_uri"):
-        QueueSpec(queue_url="q", bad=BadMessages())
+        QueueSpec(queue="q", bad=BadMessages())
 
 
 def test_a_queue_is_enough_and_bad_messages_stay_in_it() -> None:
-    assert QueueSpec(queue_url="q").bad.action == "redrive"
+    assert QueueSpec(queue="q").bad.action == "redrive"
 
 
-def test_bad_messages_must_not_go_round() -> None:
+def test_bad_messages_must_not_go_round(lake: Lake, queue: Queue) -> None:
+    queue.send("bad")
     with pytest.raises(ConfigError, match="bad_queue is the queue itself"):
-        QueueSpec(queue_url="q", bad=BadMessages(action="move", queue_url="q"))
+        drain(lake, queue, 1, bad=BadMessages(action="move", queue=queue.name))
+    assert queue.counts() == (1, 0)
+
+
+def test_queues_may_be_named(lake: Lake, queue: Queue) -> None:
+    other = Queue(lake.s3.endpoint)
+    queue.send('{"id":1}', "bad")
+    receipt = drain(lake, queue, 2, named=True, bad=BadMessages(action="move", queue=other.name))
+    assert (receipt.rows, receipt.bad_messages, receipt.deleted) == (1, 1, 2)
+    assert other.bodies() == ["bad"]
+    other.remove()
 
 
 def test_a_limit_of_bad_messages_that_cannot_be_is_refused() -> None:

@@ -32,6 +32,7 @@ from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.aside import Aside, BadMessages
 from chunkwise.core.queue.bodies import records
 from chunkwise.core.queue.drain import Drain, Limits, Message
+from chunkwise.core.queue.names import check_queue, url_of
 from chunkwise.core.reserved import in_table, mark_of
 from chunkwise.core.storage import S3Writer, objects
 from chunkwise.core.units import MiB
@@ -46,7 +47,7 @@ _BATCH_ROWS: Final = 10_000
 class QueueSpec:
     """A queue, and how its messages become rows.
 
-    :param queue_url: of the queue.
+    :param queue: its name or URL.
     :param limits: when the drain ends, even if the queue is not empty.
     :param visibility_seconds: for how long messages are hidden at a time.
     :param wait_seconds: a queue that has nothing for so long is empty.
@@ -57,7 +58,7 @@ class QueueSpec:
     :param compression: of the Parquet file's pages.
     """
 
-    queue_url: str
+    queue: str
     limits: Limits = field(default_factory=Limits)
     visibility_seconds: int = 300
     wait_seconds: int = 5
@@ -73,7 +74,7 @@ class QueueSpec:
             Table.at(self.quarantine_uri, name="quarantine_uri")
         if self.bad.action == "quarantine" and self.quarantine_uri is None:
             raise ConfigError("on_bad_message='quarantine' needs quarantine_uri").naming("quarantine_uri")
-        self.bad.check_queue(self.queue_url)
+        check_queue("sqs_queue", self.queue)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +145,8 @@ def drain_to_table(
         :func:`~chunkwise.core.delta.append`.
     """
     settings = settings or Settings()
+    queue_url = url_of(sqs, spec.queue)
+    bad = spec.bad.found(sqs, queue_url)
     name = uuid.uuid4().hex
     extra_args = settings.extra_args
     earlier = earlier_commits(s3, table, settings)
@@ -160,13 +163,13 @@ def drain_to_table(
     )
     with Drain(
         sqs,
-        spec.queue_url,
+        queue_url,
         limits=spec.limits,
         visibility_seconds=spec.visibility_seconds,
         wait_seconds=spec.wait_seconds,
     ) as drain:
         file = _File(s3, table, path, state, spec, settings)
-        with file.writer, Aside(sqs, s3, drain, spec.bad, aside_at) as aside:
+        with file.writer, Aside(sqs, s3, drain, bad, aside_at) as aside:
             for message in drain.receive():
                 if message.id in known:
                     file.replayed += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from chunkwise.core.choices import check_choices
 from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded, QueueError
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.drain import Drain, Message
+from chunkwise.core.queue.names import check_queue, identity, url_of
 from chunkwise.core.records.compression import codec
 from chunkwise.core.storage import S3Writer
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
@@ -27,30 +28,42 @@ class BadMessages:
 
     :param action: ``"quarantine"``: lines of an object that readers of the rows pass over, and deleted with
         the others; ``"redrive"``: given back when the drain ends, for the queue's redrive policy to count;
-        ``"move"``: sent to ``queue_url`` and deleted; ``"fail"``: the first one fails the drain.
-    :param queue_url: for ``"move"``.
+        ``"move"``: sent to ``queue`` and deleted; ``"fail"``: the first one fails the drain.
+    :param queue: for ``"move"``, its name or URL.
     :param limit: a drain with more of them fails, and nothing is published; ``None``: any number.
     """
 
     action: OnBad = "quarantine"
-    queue_url: str | None = None
+    queue: str | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.action == "move") != (self.queue_url is not None):
+        if (self.action == "move") != (self.queue is not None):
             raise ConfigError("on_bad_message='move' and bad_queue need each other").naming("bad_queue")
         check_choices(self, action=OnBad)
+        if self.queue is not None:
+            check_queue("bad_queue", self.queue)
         if self.limit is not None and self.limit < 0:
             raise ConfigError(f"bad_message_limit is {self.limit}: it must be 0 or more").naming(
                 "bad_message_limit"
             )
 
-    def check_queue(self, queue_url: str) -> None:
-        """:raises ConfigError: messages would go round for ever."""
-        if self.queue_url == queue_url:
+    def found(self, sqs: Any, queue_url: str) -> BadMessages:
+        """The same, with the queue's URL.
+
+        :param sqs: boto3 SQS client.
+        :param queue_url: of the queue that is drained.
+        :raises ConfigError: messages would go round for ever.
+        :raises QueueError: there is no such queue, or SQS does not say.
+        """
+        if self.queue is None:
+            return self
+        found = url_of(sqs, self.queue)
+        if identity(sqs, found) == identity(sqs, queue_url):
             raise ConfigError("bad_queue is the queue itself: bad messages would go round for ever").naming(
                 "bad_queue"
             )
+        return replace(self, queue=found)
 
 
 class Aside:
@@ -137,12 +150,12 @@ class Aside:
         self._writer.write(self._codec.compress(json.dumps(line).encode() + b"\n"))
 
     def _move(self, message: Message) -> None:
-        assert self._bad.queue_url is not None  # BadMessages says so
+        assert self._bad.queue is not None  # BadMessages says so
         try:
-            self._sqs.send_message(QueueUrl=self._bad.queue_url, MessageBody=message.body)
+            self._sqs.send_message(QueueUrl=self._bad.queue, MessageBody=message.body)
         except CALL_ERRORS as error:
             raise QueueError(
-                f"message {message.id} could not be moved to queue {self._bad.queue_url.rpartition('/')[2]}:"
+                f"message {message.id} could not be moved to queue {self._bad.queue.rpartition('/')[2]}:"
                 f" {reason(error)}; nothing was published",
                 transient=is_passing(error),
             ) from error

@@ -17,6 +17,7 @@ from chunkwise.core.ingest.spec import Destination, OnEmpty
 from chunkwise.core.queue.aside import Aside, BadMessages
 from chunkwise.core.queue.bodies import records
 from chunkwise.core.queue.drain import Drain, Limits, Message
+from chunkwise.core.queue.names import check_queue, url_of
 from chunkwise.core.records.compression import check_suffix, codec
 from chunkwise.core.records.lines import LineBuilder, OnStampConflict
 from chunkwise.core.storage import ObjectReceipt, Retries, S3Writer
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 class DrainSpec:
     """A queue, and the one object that its messages become.
 
-    :param queue_url: of the queue.
+    :param queue: its name or URL.
     :param destination: the object. Whatever stands there is never replaced: its messages are deleted.
     :param limits: when the drain ends, even if the queue is not empty.
     :param visibility_seconds: for how long messages are hidden at a time.
@@ -43,7 +44,7 @@ class DrainSpec:
     :param retries: of calls of SQS that failed in a way that may pass.
     """
 
-    queue_url: str
+    queue: str
     destination: Destination
     limits: Limits = field(default_factory=Limits)
     visibility_seconds: int = 300
@@ -59,7 +60,7 @@ class DrainSpec:
     def __post_init__(self) -> None:
         if self.destination.on_exists != "fail":
             raise ConfigError("an object of messages that are deleted must not be replaced: on_exists='fail'")
-        self.bad.check_queue(self.queue_url)
+        check_queue("sqs_queue", self.queue)
         check_choices(self, on_empty=OnEmpty, on_stamp_conflict=OnStampConflict)
 
 
@@ -126,27 +127,27 @@ def drain_to_lines(sqs: Any, s3: Any, spec: DrainSpec) -> DrainReceipt:
     :raises UploadFailed: S3 refuses, or failed at every attempt.
     """
     started = time.monotonic()
+    queue_url = url_of(sqs, spec.queue)
+    bad = spec.bad.found(sqs, queue_url)
     place = spec.destination
     aside_at = replace(place, key=quarantine_key(place.key))
     with Drain(
         sqs,
-        spec.queue_url,
+        queue_url,
         limits=spec.limits,
         visibility_seconds=spec.visibility_seconds,
         wait_seconds=spec.wait_seconds,
         retries=spec.retries,
     ) as drain:
         lines = _Lines(s3, spec)
-        with lines.writer, Aside(sqs, s3, drain, spec.bad, aside_at) as aside:
+        with lines.writer, Aside(sqs, s3, drain, bad, aside_at) as aside:
             for message in drain.receive():
                 try:
                     lines.put(message)
                 except RecordError as error:
                     aside.put(message, str(error))
             if not lines.count and spec.on_empty == "fail":
-                raise EmptyResult(
-                    f"queue {spec.queue_url.rpartition('/')[2]} has no rows, and on_empty is 'fail'"
-                )
+                raise EmptyResult(f"queue {queue_url.rpartition('/')[2]} has no rows, and on_empty is 'fail'")
             quarantine_uri = aside.publish()
             written = lines.close(publish=lines.count > 0 or spec.on_empty == "write")
         kept = aside.kept

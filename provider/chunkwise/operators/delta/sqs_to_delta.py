@@ -9,7 +9,6 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
 from chunkwise.core.choices import check_bounds, check_choices
-from chunkwise.core.errors import ConfigError
 from chunkwise.core.queue.aside import BadMessages, OnBad
 from chunkwise.core.queue.drain import Limits
 from chunkwise.edge import aws_client, permanent_fails_at_once, publish_receipt
@@ -50,7 +49,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
     :class:`~chunkwise.core.delta.news.News`. With no new row, and no such commit, the task's state is
     skipped.
 
-    :param sqs_queue: URL of the queue. (templated)
+    :param sqs_queue: name or URL of the queue. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
     :param schema: type of Arrow by column, e.g. ``{"id": "int64", "at": "timestamp[us, tz=UTC]"}``.
         (templated)
@@ -67,7 +66,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
     :param on_bad_message: what becomes of a message that is not JSON or does not fit the columns: ``"fail"``,
         ``"quarantine"`` (an object below ``quarantine_uri``), ``"redrive"`` (given back in the end, for the
         queue's redrive policy) or ``"move"`` (to ``bad_queue``).
-    :param bad_queue: URL of the queue for ``"move"``. (templated)
+    :param bad_queue: name or URL of the queue for ``"move"``, another one. (templated)
     :param quarantine_uri: ``s3://bucket/prefix`` for ``"quarantine"``. (templated)
     :param bad_message_limit: with more of them the task fails and commits nothing; default: any number.
     :param compression: of the Parquet file: ``"zstd"``, ``"snappy"``, ``"gzip"``, ``"lz4"`` or ``"none"``.
@@ -150,21 +149,17 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
         with permanent_fails_at_once():
             check_choices(self, on_bad_message=OnBad)
             check_bounds(self, "checkpoint_every", "bad_message_limit")
-            if "://" not in self.sqs_queue:
-                raise ConfigError(f"sqs_queue is {self.sqs_queue!r}: it must be the queue's URL").naming(
-                    "sqs_queue"
-                )
             done = drain_to_table(
                 aws_client("sqs", self._hook_parameters),
                 self.hook.conn,
                 Table.at(self.table_uri),
                 QueueSpec(
-                    queue_url=self.sqs_queue,
+                    queue=self.sqs_queue,
                     limits=Limits(messages=self.max_messages, bytes=self.max_bytes, seconds=self.max_seconds),
                     visibility_seconds=self.visibility_timeout,
                     wait_seconds=self.wait_time_seconds,
                     bad=BadMessages(
-                        action=self.on_bad_message, queue_url=self.bad_queue, limit=self.bad_message_limit
+                        action=self.on_bad_message, queue=self.bad_queue, limit=self.bad_message_limit
                     ),
                     quarantine_uri=self.quarantine_uri,
                     schema=self.schema,

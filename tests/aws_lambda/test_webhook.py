@@ -252,20 +252,28 @@ def test_202_is_not_said_before_all_rows_are_safe(
         {},
         {"CHUNKWISE_WEBHOOK_SECRET": WORD},
         {"CHUNKWISE_WEBHOOK_URI": "s3://b/p/"},
+        {"CHUNKWISE_WEBHOOK_URI": "s3://b/p", "CHUNKWISE_WEBHOOK_SECRET": WORD},
+        {"CHUNKWISE_WEBHOOK_URI": "s3://b", "CHUNKWISE_WEBHOOK_SECRET": WORD},
+        {"CHUNKWISE_WEBHOOK_URI": "b/p/", "CHUNKWISE_WEBHOOK_SECRET": WORD},
+        {"CHUNKWISE_WEBHOOK_URI": "https://b/p/", "CHUNKWISE_WEBHOOK_SECRET": WORD},
         {
             "CHUNKWISE_WEBHOOK_URI": "s3://b/",
             "CHUNKWISE_WEBHOOK_QUEUE_URL": "q",
             "CHUNKWISE_WEBHOOK_SECRET": WORD,
         },
     ],
-    ids=["nothing", "no place", "no secret", "two places"],
+    ids=["nothing", "no place", "no secret", "no slash", "bucket", "no scheme", "https", "two places"],
 )
 def test_a_function_that_is_not_set_up_accepts_nothing(
-    s3: StrictS3, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+    s3: StrictS3,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    environment: dict[str, str],
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert call(event(authorization="")) == (500, {"error": "the webhook is not set up"})
+    assert "ConfigError" in caplog.text
 
 
 def test_the_secret_can_be_kept_in_secrets_manager(

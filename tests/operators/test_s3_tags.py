@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from chunkwise.core.errors import ConfigError, TaggingFailed, TooManyTags
 from chunkwise.core.storage.tags import check_tags, merge_tags
@@ -116,3 +117,27 @@ def test_a_refusal_names_the_object_and_says_whether_to_try_again(
 def test_tags_that_s3_would_not_take_are_refused_before_any_request(tags: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         check_tags(tags)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"objects": None}, "objects is None"),
+        ({"objects": 5}, "objects is 5"),
+        ({"objects": [None]}, "an object must be named"),
+        ({"tags": "x"}, "tags must give a text for each name"),
+        ({"tags": {"a": 1}}, "tags must give a text for each name"),
+        ({"extension_tag": 5}, "extension_tag is 5"),
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"concurrency": "8"}, "concurrency is '8'"),
+        ({"concurrency": 1.5}, "concurrency is 1.5"),
+        ({"extra_args": "x"}, "extra_args must give arguments by name"),
+    ],
+    ids=str,
+)
+def test_parameters_that_cannot_work_fail_at_once(s3: S3, options: dict[str, Any], text: str) -> None:
+    s3.put("k", b"x")
+    given = {"objects": f"s3://{s3.bucket}/k", "tags": {"a": "b"}, **options}
+    with pytest.raises(AirflowFailException, match=text):
+        S3TagObjectsOperator(task_id="t", **given).execute({})
+    assert tags_of(s3, "k") == {}

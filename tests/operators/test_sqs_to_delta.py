@@ -62,6 +62,30 @@ def test_an_empty_queue_skips(run_dag: Run, lake: Lake, queue: Queue) -> None:
     assert (ran.states["drain"], ran.returned("drain")["messages"], lake.versions) == ("skipped", 0, [])
 
 
+def test_a_queue_of_bad_messages_alone_fails_and_says_where_they_are(lake: Lake, queue: Queue) -> None:
+    queue.send("bad", "worse")
+    place = f"s3://{lake.s3.bucket}/aside"
+
+    class Ti:
+        dag_id = task_id = run_id = "x"
+        map_index, try_number = -1, 1
+
+        def xcom_push(self, **_: Any) -> None:
+            """Nobody looks."""
+
+    operator = SqsToDeltaOperator(
+        task_id="t",
+        sqs_queue=queue.url,
+        table_uri=lake.uri,
+        max_messages=2,
+        on_bad_message="quarantine",
+        quarantine_uri=place,
+    )
+    with pytest.raises(AirflowFailException, match=f"all 2 were bad.*{place}/"):
+        operator.execute({"ti": Ti()})
+    assert (queue.counts(), lake.versions) == ((0, 0), [])
+
+
 def test_a_bad_message_fails_the_task_and_comes_back(run_dag: Run, lake: Lake, queue: Queue) -> None:
     queue.send('{"id":1}', "no json")
     assert run(run_dag, lake, queue, max_messages=2).states["drain"] == "failed"
@@ -76,8 +100,10 @@ def test_a_bad_message_fails_the_task_and_comes_back(run_dag: Run, lake: Lake, q
         ({"sqs_queue": "no name"}, "sqs_queue"),
         ({"table_uri": "lake/orders"}, "table_uri"),
         ({"max_seconds": 0}, "max_seconds"),
+        ({"max_messages": "5"}, "max_messages is '5'"),
+        ({"sqs_queue": None}, "sqs_queue is None"),
     ],
-    ids=["word", "no place", "queue", "table", "no time"],
+    ids=["word", "no place", "queue", "table", "no time", "text", "no queue"],
 )
 def test_parameters_that_cannot_work_fail_at_once(lake: Lake, options: dict[str, Any], text: str) -> None:
     given = {"sqs_queue": "https://sqs/q", "table_uri": lake.uri, **options}

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import Asset
 
-from chunkwise.core.errors import ConfigError, ObjectExists, UploadFailed
+from chunkwise.core.errors import ConfigError, EmptyResult, ObjectExists, UploadFailed
 from chunkwise.core.events.filters import ObjectFilter
 from chunkwise.core.events.parse import parse
 from chunkwise.core.ingest.spec import Destination
@@ -81,6 +81,49 @@ def test_an_empty_queue_gives_no_object_and_skips(run_dag: Run, s3: S3, queue: Q
     assert ran.states["drain"] == "skipped"
     assert ran.returned("drain")["uri"] is None
     assert s3.keys() == []
+
+
+@pytest.mark.parametrize("action", ["quarantine", "redrive", "move"])
+def test_a_queue_of_bad_messages_alone_is_not_empty(
+    s3: S3, queue: Queue, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """It fails when they are where they should be, and says how many there are, and where."""
+    other = Queue(s3.endpoint)
+    queue.send("bad", "worse")
+    pushed: dict[str, Any] = {}
+
+    class Ti:
+        def xcom_push(self, *, key: str, value: Any) -> None:
+            pushed[key] = value
+
+    operator = SqsToS3Operator(
+        task_id="t",
+        sqs_queue=queue.url,
+        s3_bucket=s3.bucket,
+        s3_prefix="e/",
+        max_messages=2,
+        on_bad_message=action,  # type: ignore[arg-type]
+        bad_queue=other.url if action == "move" else None,
+    )
+    with pytest.raises(AirflowFailException, match="all 2 were bad") as failed:
+        operator.execute({"ti": Ti()})
+    receipt = pushed["return_value"]
+    assert (receipt["uri"], receipt["bad_messages"]) == (None, 2)
+    where = {"quarantine": str(receipt["quarantine_uri"]), "redrive": "given back", "move": other.name}
+    assert where[action] in str(failed.value)
+    kept = {"quarantine": (0, 0), "redrive": (2, 0), "move": (0, 0)}
+    assert queue.counts() == kept[action]
+    assert (len(s3.keys()), other.counts()[0]) == {"quarantine": (1, 0), "redrive": (0, 0), "move": (0, 2)}[
+        action
+    ]
+    other.remove()
+
+
+def test_an_empty_result_that_must_not_be_says_that_all_messages_were_bad(s3: S3, queue: Queue) -> None:
+    queue.send("bad", "worse")
+    with pytest.raises(EmptyResult, match="all 2 messages were bad"):
+        drain_to_lines(queue.client, s3.client, spec(s3.bucket, queue, 2, on_empty="fail"))
+    assert (s3.keys(), queue.counts()) == ([], (2, 0))
 
 
 def test_each_run_writes_an_object_of_its_own(run_dag: Run, s3: S3, queue: Queue) -> None:
@@ -258,14 +301,44 @@ def test_deletions_come_after_the_publication(s3: S3, queue: Queue) -> None:
         ({"sqs_queue": "no name"}, "sqs_queue"),
         ({"compression": "rar"}, "compression"),
         ({"on_empty": "maybe"}, "on_empty"),
+        ({"sqs_queue": None}, "sqs_queue is None"),
+        ({"sqs_queue": "arn:aws:sqs:eu-west-1:1:q"}, "sqs_queue is"),
+        ({"sqs_queue": "https://sqs/"}, "sqs_queue is"),
+        ({"on_bad_message": "move", "bad_queue": 5}, "bad_queue is 5"),
+        ({"max_messages": "5"}, "max_messages is '5'"),
+        ({"max_messages": True}, "max_messages is True"),
+        ({"max_bytes": "5"}, "max_bytes is '5'"),
+        ({"max_seconds": "5"}, "max_seconds is '5'"),
+        ({"max_seconds": float("nan")}, "max_seconds is nan"),
+        ({"visibility_timeout": "5"}, "visibility_timeout is '5'"),
+        ({"wait_time_seconds": None}, "wait_time_seconds is None"),
+        ({"max_message_bytes": "5"}, "max_message_bytes is '5'"),
+        ({"bad_message_limit": "5"}, "bad_message_limit is '5'"),
+        ({"stamps": "x"}, "stamps must give"),
+        ({"stamps": {5: "x"}}, "stamps must give"),
+        ({"stamps": {"x": {1}}}, "a stamp must be a JSON value"),
+        ({"message_id_key": 5}, "message_id_key is 5"),
+        ({"message_id_key": ""}, "message_id_key is ''"),
+        ({"message_id_key": "x", "stamps": {"x": 1}}, "message_id_key is 'x', which is one of the stamps"),
+        ({"metadata": {"a": "\u00e9"}}, "metadata gives 'a'"),
+        ({"metadata": {"a": "1\n2"}}, "metadata gives 'a'"),
+        ({"metadata": {"a": 5}}, "metadata must give a text"),
+        ({"metadata": "x"}, "metadata must give a text"),
+        ({"metadata": {"a": "x" * 2048}}, "metadata has"),
+        ({"extra_args": "x"}, "extra_args must give"),
+        ({"s3_prefix": "s3://b/e"}, "s3_prefix is 's3://b/e'"),
+        ({"s3_prefix": "/e/"}, "s3_prefix is '/e/'"),
+        ({"s3_prefix": None}, "s3_prefix is None"),
+        ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),
     ],
-    ids=["word", "no bad queue", "no messages", "queue", "compression", "empty"],
+    ids=str,
 )
 def test_parameters_that_cannot_work_fail_at_once(s3: S3, options: dict[str, Any], text: str) -> None:
     given = {"sqs_queue": "https://sqs/q", "s3_bucket": s3.bucket, "s3_prefix": "p/", **options}
     operator = SqsToS3Operator(task_id="t", **given)
     with pytest.raises(AirflowFailException, match=text):
         operator.execute({})
+    assert s3.keys() == []
 
 
 def test_a_queue_that_is_gone_fails_the_task(run_dag: Run, s3: S3, queue: Queue) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -68,6 +69,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         " eight times as much for tiny rows",
     ),
 )
+#: a bucket, and a folder if one is given: without the slash, names of objects would go on with the prefix
+_URI: Final = re.compile(r"s3://[A-Za-z0-9._-]+/(?:[^/].*/)?")
 #: seconds after which a client may try again
 _RETRY_AFTER: Final = "5"
 
@@ -88,8 +91,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found = cls(**read(VARIABLES, os.environ if environ is None else environ))
         if (found.queue_url is None) == (found.uri is None):
             raise ConfigError("environment: set one of CHUNKWISE_WEBHOOK_QUEUE_URL and CHUNKWISE_WEBHOOK_URI")
-        if found.uri is not None and not found.uri.removeprefix("s3://").partition("/")[0]:
-            raise ConfigError("environment: CHUNKWISE_WEBHOOK_URI must be s3://bucket/prefix/")
+        if found.uri is not None and not _URI.fullmatch(found.uri):
+            raise ConfigError(
+                "environment: CHUNKWISE_WEBHOOK_URI must be s3://bucket/prefix/, with the slash at its end"
+            )
         return found
 
 

@@ -88,6 +88,26 @@ def check_texts(name: str, value: Any) -> None:
             raise ConfigError(f"{name} must give a text for each name, and {what}").naming(name)
 
 
+def check_number(
+    name: str, value: Any, low: float, high: float | None = None, *, whole: bool = True, why: str = ""
+) -> None:
+    """Refuse what is no number, or is outside of its bounds.
+
+    :param name: of the parameter.
+    :param whole: whether a fraction is refused, too.
+    :param why: the bounds are these; follows the text.
+    :raises ConfigError: naming the parameter.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if whole else int | float)
+        or not low <= value <= (value if high is None else high)
+    ):
+        kind = "a whole number" if whole else "a number"
+        bounds = f"from {low} up" if high is None else f"from {low} to {high}"
+        raise ConfigError(f"{name} is {value!r}: it must be {kind} {bounds}{why}").naming(name)
+
+
 def flag(name: str, value: Any) -> bool:
     """A boolean, which a template gives as text.
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow.sdk import Asset
 
 from chunkwise.arrivals import IN_XCOM, PARTITIONS, s3_objects
-from chunkwise.core.choices import check_choices
+from chunkwise.core.choices import check_choices, check_number
 from chunkwise.core.errors import ConfigError
 from chunkwise.core.events.model import ObjectCreated, ObjectRemoved
 from chunkwise.core.events.partitions import By, partitions, shard_of
@@ -47,6 +47,8 @@ class _Routing(BaseOperator):
     def partitions(self, context: Context) -> dict[str, list[ObjectCreated | ObjectRemoved]]:
         """The objects of the run by partition."""
         check_choices(self, by=By)
+        if self.prefix_depth is not None:
+            check_number("prefix_depth", self.prefix_depth, 0)
         found = s3_objects(context["triggering_asset_events"], removed=self.removed)
         return partitions(found, self.by, prefix_depth=self.prefix_depth)
 
@@ -81,10 +83,7 @@ class S3EventShardsOperator(_Routing):
         :raises AirflowFailException: the arguments cannot work.
         """
         with permanent_fails_at_once():
-            if self.partitions_per_task < 1:
-                raise ConfigError(
-                    f"partitions_per_task is {self.partitions_per_task}: it must be 1 or more"
-                ).naming("partitions_per_task")
+            check_number("partitions_per_task", self.partitions_per_task, 1)
             found = self.partitions(context)
         shares = -(-len(found) // self.partitions_per_task)
         self.log.info("%d partitions by %s in %d shares", len(found), self.by, shares)

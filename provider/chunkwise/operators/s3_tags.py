@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from chunkwise._aws import AwsBaseOperator, S3Hook, aws_template_fields
-from chunkwise.core.arrival import Arrival
-from chunkwise.core.choices import check_bounds
+from chunkwise.core.arrival import Arrival, arrivals_of
+from chunkwise.core.choices import check_number, check_texts
 from chunkwise.core.errors import ChunkwiseError, ConfigError
 from chunkwise.core.storage.tags import check_tags, merge_tags
 from chunkwise.edge import permanent_fails_at_once
@@ -37,7 +37,7 @@ class S3TagObjectsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
     :param tags: by key, 1 to 10. (templated)
     :param extension_tag: key of a further tag, whose value is the object's last suffix without its dot, e.g.
         ``"parquet"``; an object without one does not get it. (templated)
-    :param concurrency: objects that are tagged at a time.
+    :param concurrency: objects that are tagged at a time, 1 or more.
     :param extra_args: more arguments of the S3 calls, e.g. ``{"ExpectedBucketOwner": "..."}``. (templated)
     :param aws_conn_id: Airflow connection of AWS. (templated)
     :param region_name: AWS region; default: the connection's. (templated)
@@ -74,16 +74,21 @@ class S3TagObjectsOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # am
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         with permanent_fails_at_once():
-            check_bounds(self, "concurrency")
+            check_number("concurrency", self.concurrency, 1)
+            if self.tags is not None:
+                check_texts("tags", self.tags)
+            if self.extension_tag is not None and not isinstance(self.extension_tag, str):
+                raise ConfigError(f"extension_tag is {self.extension_tag!r}: it must be a text").naming(
+                    "extension_tag"
+                )
             if not self.tags and not self.extension_tag:
                 raise ConfigError("give tags, or extension_tag").naming("tags", "extension_tag")
-            one = isinstance(self.objects, str | Mapping)
-            arrivals = [Arrival.of(value) for value in ([self.objects] if one else self.objects)]
-            work = [(arrival, self._tags_of(arrival)) for arrival in dict.fromkeys(arrivals)]
+            arrivals = dict.fromkeys(arrivals_of(self.objects))
+            work = [(arrival, self._tags_of(arrival)) for arrival in arrivals]
             for _, tags in work:
                 if tags:
                     check_tags(tags)
-            with ThreadPoolExecutor(max(1, self.concurrency), thread_name_prefix="chunkwise-tags") as pool:
+            with ThreadPoolExecutor(self.concurrency, thread_name_prefix="chunkwise-tags") as pool:
                 client = self.hook.conn
                 results = list(pool.map(lambda item: self._tag(client, *item), work))
             counts = Counter("failed" if isinstance(one, ChunkwiseError) else one for one in results)

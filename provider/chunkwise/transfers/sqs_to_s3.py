@@ -43,6 +43,9 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
     its rows once. Any number of drains may share a queue. Every drain writes an object with a name of its
     own, and none is ever replaced: that would lose messages which are deleted already.
 
+    **Bad messages** stop no other one. But where messages came and all of them were bad, the task fails after
+    they went where ``on_bad_message`` says, without another try: whoever sends them has changed something.
+
     **FIFO queues.** SQS gives no further message of a group while some are in flight: a drain takes at most
     ten of each group.
 
@@ -74,7 +77,7 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
     :param on_stamp_conflict: a row that has such a member: ``"fail"`` (its message is bad), ``"keep"`` its
         own value, or ``"replace"`` it.
     :param on_empty: no row: ``"skip"`` (no object, and the task's state is skipped), ``"write"`` an empty
-        object, or ``"fail"``.
+        object, or ``"fail"`` and give back what is in the queue.
     :param compression: ``"gzip"``, ``"zstd"`` or ``"none"``.
     :param level: of the compression; default: fast.
     :param part_size: bytes of an upload's part; memory is about four of them.
@@ -155,8 +158,8 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain, and return the receipt.
 
-        :raises AirflowFailException: nothing would change if it were tried again.
-        :raises AirflowSkipException: there is no row, and ``on_empty`` is ``"skip"``.
+        :raises AirflowFailException: nothing would change if it were tried again, or all messages were bad.
+        :raises AirflowSkipException: there is no message, and ``on_empty`` is ``"skip"``.
         :raises ChunkwiseError: it may pass if it is tried again.
         """
         with permanent_fails_at_once():
@@ -165,7 +168,11 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
             receipt: dict[str, Any] = plain_json(drain_to_lines(sqs, self.hook.conn, spec).to_json())
         if receipt["uri"] is None:
             context["ti"].xcom_push(key="return_value", value=receipt)
-            raise AirflowSkipException("the queue has no rows, and on_empty is 'skip': no object was written")
+            with permanent_fails_at_once():
+                spec.bad.check_any_rows(
+                    bad=receipt["bad_messages"], messages=receipt["messages"], uri=receipt["quarantine_uri"]
+                )
+            raise AirflowSkipException("the queue is empty, and on_empty is 'skip': no object was written")
         S3ObjectLink.persist(
             context=context,
             operator=self,
@@ -185,8 +192,15 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
             on_empty=OnEmpty,
             on_stamp_conflict=OnStampConflict,
         )
-        if not self.s3_bucket:
-            raise ConfigError("s3_bucket is empty").naming("s3_bucket")
+        if not isinstance(self.s3_bucket, str) or not self.s3_bucket or "://" in self.s3_bucket:
+            raise ConfigError(f"s3_bucket is {self.s3_bucket!r}: it must be the name of a bucket").naming(
+                "s3_bucket"
+            )
+        if not isinstance(self.s3_prefix, str) or self.s3_prefix.startswith("/") or "://" in self.s3_prefix:
+            raise ConfigError(
+                f"s3_prefix is {self.s3_prefix!r}: it must be how keys begin, e.g. 'events/'; the bucket goes"
+                " into s3_bucket"
+            ).naming("s3_prefix")
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex}.jsonl{SUFFIXES[self.compression]}"
         return DrainSpec(
             queue=self.sqs_queue,
@@ -198,8 +212,8 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
                 level=self.level,
                 part_size=self.part_size,
                 parts_in_flight=self.parts_in_flight,
-                metadata=self.metadata or {},
-                extra_args=self.extra_args or {},
+                metadata={} if self.metadata is None else self.metadata,
+                extra_args={} if self.extra_args is None else self.extra_args,
                 checksum=self.checksum,
             ),
             limits=Limits(messages=self.max_messages, bytes=self.max_bytes, seconds=self.max_seconds),
@@ -208,7 +222,7 @@ class SqsToS3Operator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amazon'
             bad=BadMessages(action=self.on_bad_message, queue=self.bad_queue, limit=self.bad_message_limit),
             max_message_bytes=self.max_message_bytes,
             message_id_key=self.message_id_key,
-            stamps=self.stamps or {},
+            stamps={} if self.stamps is None else self.stamps,
             on_stamp_conflict=self.on_stamp_conflict,
             on_empty=self.on_empty,
         )

@@ -36,9 +36,17 @@ def test_a_partition_is_named_after_what_it_holds(by, depth, name):
     assert partition_key(event("landing/day=1/a b.csv"), by, prefix_depth=depth) == name
 
 
-def test_a_day_needs_a_time():
-    with pytest.raises(ConfigError, match="no time"):
-        partition_key(ObjectCreated(bucket="b", key="k", event="ObjectCreated:Put"), "date")
+def test_an_event_without_a_time_keeps_no_other_one_back():
+    undated = ObjectCreated(bucket="b", key="k", event="ObjectCreated:Put")
+    dated = event("x")
+    assert partitions([undated, dated], "date") == {"undated": [undated], "2023-12-22": [dated]}
+
+
+@pytest.mark.parametrize("depth", [-1, 1.5, "1", True])
+def test_a_depth_is_a_number_of_folders(depth):
+    with pytest.raises(ConfigError, match="prefix_depth is ") as refused:
+        partition_key(event("a/b/c"), "prefix", prefix_depth=depth)
+    assert refused.value.parameters == ("prefix_depth",)
 
 
 @given(keys=st.lists(st.text(min_size=1, max_size=1024), min_size=1, unique=True, max_size=8))

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC
 from typing import Final, Literal, TypeVar
 
-from chunkwise.core.errors import ConfigError
+from chunkwise.core.choices import check_number
 from chunkwise.core.events.model import ObjectCreated, ObjectEvent, ObjectRemoved
 
 #: Airflow: a partition key is a text of at most 250 characters, not blank
 MAX_KEY: Final = 250
+#: the partition by date of events that have no time
+UNDATED: Final = "undated"
 _MARK: Final = "...sha256:"
 
 By = Literal["object", "prefix", "date"]
@@ -22,15 +24,16 @@ def partition_key(event: ObjectEvent, by: By = "object", *, prefix_depth: int | 
     """The partition of an event.
 
     :param by: ``"object"``: its URI; ``"prefix"``: ``s3://bucket/folder/``; ``"date"``: the day on which it
-        arrived, in UTC, as ``2023-12-21``.
-    :param prefix_depth: how many folders make a prefix; default: all that the key has.
-    :raises ConfigError: by date, and the event has no time.
+        arrived, in UTC, as ``2023-12-21``, or ``"undated"`` of an event that has no time: it keeps no other
+        one back.
+    :param prefix_depth: how many folders make a prefix, 0 or more; default: all that the key has.
+    :raises ConfigError: the depth is no such number.
     """
+    if prefix_depth is not None:
+        check_number("prefix_depth", prefix_depth, 0)
     if by == "date":
         if event.time is None:
-            raise ConfigError(f"{event.uri} has no time of arrival: route it by object or prefix").naming(
-                "by"
-            )
+            return UNDATED
         return event.time.astimezone(UTC).date().isoformat()
     if by == "object":
         return short(event.uri)

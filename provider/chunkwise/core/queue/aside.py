@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
-from chunkwise.core.choices import check_choices
+from chunkwise.core.choices import check_choices, check_number
 from chunkwise.core.errors import ConfigError, QuarantineLimitExceeded, QueueError
 from chunkwise.core.ingest.spec import Destination
 from chunkwise.core.queue.drain import Drain, Message
@@ -43,10 +43,8 @@ class BadMessages:
         check_choices(self, action=OnBad)
         if self.queue is not None:
             check_queue("bad_queue", self.queue)
-        if self.limit is not None and self.limit < 0:
-            raise ConfigError(f"bad_message_limit is {self.limit}: it must be 0 or more").naming(
-                "bad_message_limit"
-            )
+        if self.limit is not None:
+            check_number("bad_message_limit", self.limit, 0)
 
     def found(self, sqs: Any, queue_url: str) -> BadMessages:
         """The same, with the queue's URL.
@@ -64,6 +62,27 @@ class BadMessages:
                 "bad_queue"
             )
         return replace(self, queue=found)
+
+    def check_any_rows(self, *, bad: int, messages: int, uri: str | None) -> None:
+        """After a drain without rows: an empty queue is nothing to worry about, one of bad messages is.
+
+        :param bad: messages that could not become rows.
+        :param messages: of the drain, but for those whose rows were safe before.
+        :param uri: of the quarantine object.
+        :raises QueueError: messages came, and none of them could.
+        """
+        if not bad or bad < messages:
+            return
+        if self.action == "quarantine":
+            where = f"they are in {uri}"
+        elif self.action == "move":
+            where = f"they were moved to queue {str(self.queue).rstrip('/').rpartition('/')[2]}"
+        else:
+            where = "they were given back to the queue, for its redrive policy"
+        raise QueueError(
+            f"no message could become rows: all {bad} were bad, nothing was published, and {where}. The log"
+            " says what is wrong with each; mend who sends them"
+        )
 
 
 class Aside:

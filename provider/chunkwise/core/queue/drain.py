@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal
 
+from chunkwise.core.choices import check_number
 from chunkwise.core.errors import ConfigError, QueueError
 from chunkwise.core.queue.held import CALL_MESSAGES, HeldMessages
 from chunkwise.core.storage.failures import CALL_ERRORS, is_passing, reason
@@ -58,12 +59,10 @@ class Limits:
     seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.messages <= MAX_MESSAGES:
-            raise ConfigError(
-                f"max_messages is {self.messages}: it must be 1 to {MAX_MESSAGES}, because SQS hides no more"
-            ).naming("max_messages")
-        if self.bytes is not None and self.bytes < 1:
-            raise ConfigError(f"max_bytes is {self.bytes}: it must be 1 or more").naming("max_bytes")
+        check_number("max_messages", self.messages, 1, MAX_MESSAGES, why=", because SQS hides no more")
+        if self.bytes is not None:
+            check_number("max_bytes", self.bytes, 1)
+        check_number("max_seconds", self.seconds, 0, whole=False)
         if not 0 < self.seconds <= MAX_VISIBILITY / 2:
             raise ConfigError(
                 f"max_seconds is {self.seconds}: it must be more than 0, and {MAX_VISIBILITY // 2} at most:"
@@ -99,18 +98,17 @@ class Drain:
         retries: Retries = _RETRIES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 10 <= visibility_seconds <= MAX_VISIBILITY:
-            raise ConfigError(
-                f"visibility_timeout is {visibility_seconds}: it must be 10 to {MAX_VISIBILITY} seconds"
-            ).naming("visibility_timeout")
-        if not 1 <= wait_seconds <= MAX_WAIT:
-            raise ConfigError(
-                f"wait_time_seconds is {wait_seconds}: it must be 1 to {MAX_WAIT}; a shorter poll does not"
-                " ask all servers of SQS, so that nothing would prove the queue empty"
-            ).naming("wait_time_seconds")
+        check_number("visibility_timeout", visibility_seconds, 10, MAX_VISIBILITY, why=" seconds")
+        check_number(
+            "wait_time_seconds",
+            wait_seconds,
+            1,
+            MAX_WAIT,
+            why="; a shorter poll does not ask all servers of SQS: nothing would prove the queue empty",
+        )
         self._client = client
         self._url = queue_url
-        self._name = queue_url.rpartition("/")[2]
+        self._name = queue_url.rstrip("/").rpartition("/")[2]
         self._limits = limits or Limits()
         self._visibility = visibility_seconds
         self._wait = wait_seconds

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from chunkwise.core import memory
-from chunkwise.core.choices import check_choices
+from chunkwise.core.choices import check_choices, check_number
 from chunkwise.core.errors import ConfigError, EmptyResult, RecordError
 from chunkwise.core.ingest.rejects import quarantine_key
 from chunkwise.core.ingest.sink import LineSink
@@ -62,6 +62,21 @@ class DrainSpec:
             raise ConfigError("an object of messages that are deleted must not be replaced: on_exists='fail'")
         check_queue("sqs_queue", self.queue)
         check_choices(self, on_empty=OnEmpty, on_stamp_conflict=OnStampConflict)
+        if self.max_message_bytes is not None:
+            check_number("max_message_bytes", self.max_message_bytes, 1)
+        key = self.message_id_key
+        if key is not None and (not isinstance(key, str) or not key):
+            raise ConfigError(f"message_id_key is {key!r}: it must be the name of a member").naming(
+                "message_id_key"
+            )
+        if not isinstance(self.stamps, Mapping) or not all(isinstance(name, str) for name in self.stamps):
+            raise ConfigError(
+                f"stamps must give a value for each name, and is of type {type(self.stamps).__name__}"
+            ).naming("stamps")
+        if key in self.stamps:
+            raise ConfigError(f"message_id_key is {key!r}, which is one of the stamps, too").naming(
+                "message_id_key", "stamps"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +162,11 @@ def drain_to_lines(sqs: Any, s3: Any, spec: DrainSpec) -> DrainReceipt:
                 except RecordError as error:
                     aside.put(message, str(error))
             if not lines.count and spec.on_empty == "fail":
-                raise EmptyResult(f"queue {queue_url.rpartition('/')[2]} has no rows, and on_empty is 'fail'")
+                why = f"all {aside.count} messages were bad" if aside.count else "it has no messages"
+                raise EmptyResult(
+                    f"queue {queue_url.rstrip('/').rpartition('/')[2]} gave no rows: {why}, and on_empty is"
+                    " 'fail'; nothing was published"
+                )
             quarantine_uri = aside.publish()
             written = lines.close(publish=lines.count > 0 or spec.on_empty == "write")
         kept = aside.kept

@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.validate import ParamValidator
 
+from chunkwise.core.choices import check_texts
 from chunkwise.core.errors import ConfigError
 
 #: what the writer sets itself, and where a user says it instead
@@ -36,6 +37,30 @@ KEEPING = frozenset(
     }
 )
 _COMPRESSED_SUFFIXES = (".gz", ".zst")
+#: S3 User Guide, "Working with object metadata": bytes of all names and values
+_MAX_METADATA = 2 * 1024
+
+
+def check_metadata(metadata: Any, *more: str) -> None:
+    """Refuse user metadata that S3, or the client, would refuse with the last request.
+
+    :param more: names and values that the writer adds.
+    :raises ConfigError: it is no mapping of texts to texts, has other letters than ASCII's, or too many.
+    """
+    if metadata is None:
+        return
+    check_texts("metadata", metadata)
+    for name, value in metadata.items():
+        if not name or not (name + value).isascii() or not (name + value).isprintable() or " " in name:
+            raise ConfigError(
+                f"metadata gives {name!r} something that no HTTP header can hold: letters beyond ASCII, or"
+                " line breaks; encode it, e.g. by urllib.parse.quote"
+            ).naming("metadata")
+    size = sum(map(len, (*metadata, *metadata.values(), *more)))
+    if size > _MAX_METADATA:
+        raise ConfigError(
+            f"metadata has {size} bytes with what the writer adds, and S3 takes {_MAX_METADATA}"
+        ).naming("metadata")
 
 
 class CallArguments:
@@ -52,6 +77,10 @@ class CallArguments:
     """
 
     def __init__(self, client: Any, extra_args: Mapping[str, Any] | None = None, *, key: str = "") -> None:
+        if extra_args is not None and not isinstance(extra_args, Mapping):
+            raise ConfigError(
+                f"extra_args must give arguments by name, and is of type {type(extra_args).__name__}"
+            ).naming("extra_args")
         self._model = client.meta.service_model
         self._extra = dict(extra_args or {})
         self._check(key)

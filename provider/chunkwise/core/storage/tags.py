@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from chunkwise.core.choices import check_texts
 from chunkwise.core.errors import ConfigError, TaggingFailed, TooManyTags
 from chunkwise.core.storage.arguments import CallArguments
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of, is_passing, reason
@@ -19,11 +20,10 @@ Tagged = Literal["tagged", "unchanged", "gone"]
 
 def check_tags(tags: Mapping[str, str]) -> None:
     """:raises ConfigError: S3 would not take them."""
+    check_texts("tags", tags)
     if not tags or len(tags) > MAX_TAGS:
         raise ConfigError(f"there are {len(tags)} tags: give 1 to {MAX_TAGS}").naming("tags")
     for key, value in tags.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ConfigError(f"tag {key!r}: keys and values must be texts").naming("tags")
         # S3 counts UTF-16 code units
         if not 1 <= _length(key) <= MAX_KEY or _length(value) > MAX_VALUE or key.startswith("aws:"):
             raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from chunkwise.core.errors import ConfigError
-from chunkwise.core.storage.arguments import CallArguments
+from chunkwise.core.storage.arguments import CallArguments, check_metadata
 from chunkwise.core.storage.checksum import crc32, encode_crc32
 from chunkwise.core.storage.failures import CALL_ERRORS, status_of
 from chunkwise.core.storage.saved import UploadedPart
@@ -43,8 +43,9 @@ class Target:
         extra_args: Mapping[str, Any] | None,
         checksum: Literal["CRC32"] | None,
     ) -> None:
-        if metadata and NONCE in {name.lower() for name in metadata}:
+        if metadata and NONCE in {str(name).lower() for name in metadata}:
             raise ConfigError(f"metadata must not contain {NONCE}: the writer sets it")
+        check_metadata(metadata, NONCE, nonce)
         self.client = client
         self.bucket = bucket
         self.key = key

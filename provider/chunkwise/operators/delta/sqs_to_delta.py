@@ -47,7 +47,8 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
     extra of their event, an outlet alias an event of the table, and one for each commit of an earlier try of
     the task, which Airflow told nobody of (of the newest 1,000 in the log), in the form of
     :class:`~chunkwise.core.delta.news.News`. With no new row, and no such commit, the task's state is
-    skipped.
+    skipped; but where messages came and all of them were bad, it fails after they went where
+    ``on_bad_message`` says, without another try.
 
     :param sqs_queue: name or URL of the queue. (templated)
     :param table_uri: ``s3://bucket/prefix`` of the table. (templated)
@@ -138,7 +139,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain, and return the receipt.
 
-        :raises AirflowFailException: nothing would change if it were tried again.
+        :raises AirflowFailException: nothing would change if it were tried again, or all messages were bad.
         :raises AirflowSkipException: there is no new row.
         :raises ChunkwiseError: it may pass if it is tried again.
         """
@@ -149,6 +150,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
         with permanent_fails_at_once():
             check_choices(self, on_bad_message=OnBad)
             check_bounds(self, "checkpoint_every", "bad_message_limit")
+            bad = BadMessages(action=self.on_bad_message, queue=self.bad_queue, limit=self.bad_message_limit)
             done = drain_to_table(
                 aws_client("sqs", self._hook_parameters),
                 self.hook.conn,
@@ -158,9 +160,7 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
                     limits=Limits(messages=self.max_messages, bytes=self.max_bytes, seconds=self.max_seconds),
                     visibility_seconds=self.visibility_timeout,
                     wait_seconds=self.wait_time_seconds,
-                    bad=BadMessages(
-                        action=self.on_bad_message, queue=self.bad_queue, limit=self.bad_message_limit
-                    ),
+                    bad=bad,
                     quarantine_uri=self.quarantine_uri,
                     schema=self.schema,
                     partition=self.partition,
@@ -177,6 +177,12 @@ class SqsToDeltaOperator(AwsBaseOperator[S3Hook]):  # type: ignore[misc]  # amaz
             receipt: dict[str, Any] = plain_json(done.to_json())
         if receipt["version"] is None:
             context["ti"].xcom_push(key="return_value", value=receipt)
+            with permanent_fails_at_once():
+                bad.check_any_rows(
+                    bad=receipt["bad_messages"],
+                    messages=receipt["messages"] - receipt["replayed"],
+                    uri=receipt["quarantine_uri"],
+                )
             raise AirflowSkipException("the queue has no new rows: nothing was committed")
         publish_receipt(context, self.outlets, receipt, done.news)
         return receipt

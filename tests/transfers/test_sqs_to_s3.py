@@ -331,7 +331,7 @@ def test_deletions_come_after_the_publication(s3: S3, queue: Queue) -> None:
         ({"s3_prefix": None}, "s3_prefix is None"),
         ({"s3_bucket": "s3://b"}, "s3_bucket is 's3://b'"),
     ],
-    ids=str,
+    ids=lambda one: str(one)[:40],
 )
 def test_parameters_that_cannot_work_fail_at_once(s3: S3, options: dict[str, Any], text: str) -> None:
     given = {"sqs_queue": "https://sqs/q", "s3_bucket": s3.bucket, "s3_prefix": "p/", **options}

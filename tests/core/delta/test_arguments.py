@@ -55,7 +55,7 @@ def test_one_object_and_many_are_taken_alike() -> None:
 def test_columns_and_places_of_rows_are_what_they_should_be(
     kind: Any, given: dict[str, Any], text: str
 ) -> None:
-    more = {"queue_url": "https://q"} if kind is QueueSpec else {}
+    more = {"queue": "https://q"} if kind is QueueSpec else {}
     with pytest.raises(ConfigError, match=re.escape(text)):
         kind(**more, **given)
 

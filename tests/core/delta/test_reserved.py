@@ -32,7 +32,7 @@ class Dies(BaseException):
 
 def drain(lake: Lake, queue: Queue, *, s3: Any = None, sqs: Any = None) -> QueueReceipt:
     spec = QueueSpec(
-        queue_url=queue.url, limits=Limits(messages=1), wait_seconds=1, bad=BadMessages(action="fail")
+        queue=queue.url, limits=Limits(messages=1), wait_seconds=1, bad=BadMessages(action="fail")
     )
     return drain_to_table(sqs or queue.client, s3 or lake.s3.client, lake.table, spec)
 

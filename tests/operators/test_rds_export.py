@@ -32,18 +32,9 @@ EVERY = pytest.mark.parametrize("operator", list(OPERATORS), ids=lambda one: one
 @pytest.fixture
 def export(s3: S3, rds: RdsApi) -> dict[str, Any]:
     """What the sensor returns."""
-    import boto3
-
     put_export(s3, shop())
     rds.add(s3.bucket)
-    client = boto3.client(
-        "rds",
-        endpoint_url=rds.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    found = look(looking(EXPORT), rds=client, s3=s3.client)
+    found = look(looking(EXPORT), rds=rds.client, s3=s3.client)
     assert found.report is not None
     return found.report.to_json()
 

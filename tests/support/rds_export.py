@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
+import boto3
 import pytest
 
 from tests.support.s3 import S3
@@ -190,6 +191,17 @@ class RdsApi:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def client(self) -> Any:
+        """A boto3 client of it."""
+        return boto3.client(
+            "rds",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
 
     def stop(self) -> None:
         self._server.shutdown()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 import pytest
 
 from chunkwise.core.compact.model import Options
@@ -23,14 +22,7 @@ ROWS = orders(1, 2, 3, 4, 5, 6, 7)
 
 def seen(s3: S3, rds: RdsApi) -> ExportTable:
     """The table of orders, as the sensor finds it, long after the end."""
-    client = boto3.client(
-        "rds",
-        endpoint_url=rds.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-    )
-    found = look(looking(EXPORT, grace=-1e9), rds=client, s3=s3.client)
+    found = look(looking(EXPORT, grace=-1e9), rds=rds.client, s3=s3.client)
     assert found.report is not None
     return next(table for table in found.report.tables if table.name == "shop.public.orders")
 

@@ -16,7 +16,7 @@ import msgspec
 
 from chunkwise.core.delta.actions import files_changed
 from chunkwise.core.delta.append import Settings
-from chunkwise.core.delta.log import LARGEST_COMMIT, version_of
+from chunkwise.core.delta.log import entry_of, version_of
 from chunkwise.core.delta.model import Earlier
 from chunkwise.core.delta.places import LOG, Table
 from chunkwise.core.storage import objects
@@ -48,10 +48,7 @@ def earlier_commits(client: Any, table: Table, settings: Settings) -> tuple[Earl
             newest.append(version)
 
     def read(version: int) -> Earlier | None:
-        key = table.commit_key(version)
-        found = objects.get(
-            client, table.bucket, key, max_bytes=LARGEST_COMMIT, extra_args=settings.extra_args
-        )
+        found = entry_of(client, table, version, extra_args=settings.extra_args)
         return None if found is None else _own(version, found.body, settings.info)
 
     if not newest:

@@ -25,7 +25,6 @@ from chunkwise.core.errors import CatalogConflict, CatalogError, TableNotFound
 from chunkwise.core.storage import objects
 from chunkwise.core.storage.failures import CALL_ERRORS, code_of, is_passing, reason, was_retried
 from chunkwise.core.storage.retries import Retries
-from chunkwise.core.units import MiB
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ _RACES: Final = frozenset(
 )
 _THROTTLED: Final = frozenset({"ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
 #: a commit of 100,000 files with statistics has some 50 MB
-_LARGEST_COMMIT: Final = 512 * MiB
 
 
 def sync(
@@ -265,10 +263,7 @@ class _Sync:
 
     def _timed(self, wanted: Definition) -> Definition:
         """With the time of the commit, which costs a request, and so is looked up only to be written."""
-        key = self.table.commit_key(wanted.version)
-        found = objects.get(
-            self.s3, self.table.bucket, key, max_bytes=_LARGEST_COMMIT, extra_args=self.extra_args
-        )
+        found = table_log.entry_of(self.s3, self.table, wanted.version, extra_args=self.extra_args)
         if found is None:  # its log entry was cleaned away: a checkpoint has it
             return wanted
         return replace(wanted, committed_ms=_committed_ms(found))

@@ -8,18 +8,20 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import msgspec
+
 from chunkwise.core.delta import snapshots
 from chunkwise.core.delta.places import LOG, Table
 from chunkwise.core.delta.state import TableState
 from chunkwise.core.errors import LogDamaged, UnsupportedTable
 from chunkwise.core.storage import objects
-from chunkwise.core.storage.objects import Listed
+from chunkwise.core.storage.objects import Listed, Small
 from chunkwise.core.units import MiB
 
 log = logging.getLogger(__name__)
 
 #: a commit of 100,000 files with statistics has some 50 MB
-LARGEST_COMMIT: Final = 512 * MiB
+_LARGEST_COMMIT: Final = 512 * MiB
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _NEWER_CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\.[0-9a-f-]{36}\.(?:json|parquet)")
@@ -33,6 +35,33 @@ def version_of(name: str) -> int | None:
     """The version of a log entry by its name; ``None``: it is none."""
     match = _COMMIT.fullmatch(name)
     return None if match is None else int(match[1])
+
+
+def entry_of(
+    client: Any, table: Table, version: int, *, extra_args: Mapping[str, Any] | None = None
+) -> Small | None:
+    """The log entry of a version; ``None``: it is not there, or no more.
+
+    :raises ReadFailed: S3 refuses, or failed at every attempt.
+    """
+    key = table.commit_key(version)
+    return objects.get(client, table.bucket, key, max_bytes=_LARGEST_COMMIT, extra_args=extra_args)
+
+
+def actions_of(
+    client: Any, table: Table, version: int, *, extra_args: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]] | None:
+    """What a version did; ``None``: its entry is gone, or cannot be read.
+
+    :raises ReadFailed: see :func:`entry_of`.
+    """
+    found = entry_of(client, table, version, extra_args=extra_args)
+    if found is None:
+        return None
+    try:
+        return [msgspec.json.decode(line) for line in found.body.splitlines() if line.strip()]
+    except msgspec.MsgspecError:
+        return None
 
 
 def load(client: Any, table: Table, *, extra_args: Mapping[str, Any] | None = None) -> TableState:
@@ -136,8 +165,7 @@ def _fold(
     versions = sorted(version for version in entries if version > state.version)
 
     def read(version: int) -> bytes:
-        key = table.commit_key(version)
-        found = objects.get(client, table.bucket, key, max_bytes=LARGEST_COMMIT, extra_args=extra_args)
+        found = entry_of(client, table, version, extra_args=extra_args)
         if found is None:
             raise LogDamaged(f"version {version} of {table.uri} vanished while the log was read")
         return found.body

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from chunkwise.core.compacted import is_named
 from chunkwise.core.delta.findings import Finding, Names
-from chunkwise.core.delta.log import LARGEST_COMMIT
+from chunkwise.core.delta.log import actions_of
 from chunkwise.core.delta.places import Table, decode
 from chunkwise.core.storage import objects
 
@@ -73,7 +71,8 @@ class Lost:
                 if self._read_for_others >= self._most:
                     return []
                 self._read_for_others += 1
-            self._entry = (entry.version, self._read(entry.version))
+            actions = actions_of(self._client, self._table, entry.version, extra_args=self._extra_args) or []
+            self._entry = (entry.version, actions)
         actions = self._entry[1]
         values = [
             one["add"].get("partitionValues")
@@ -87,21 +86,6 @@ class Lost:
             and not one["remove"].get("dataChange", True)
             and one["remove"].get("partitionValues") in values
         ]
-
-    def _read(self, version: int) -> list[dict[str, Any]]:
-        found = objects.get(
-            self._client,
-            self._table.bucket,
-            self._table.commit_key(version),
-            max_bytes=LARGEST_COMMIT,
-            extra_args=self._extra_args,
-        )
-        if found is None:  # it was cleaned away
-            return []
-        try:
-            return [msgspec.json.decode(line) for line in found.body.splitlines() if line.strip()]
-        except msgspec.MsgspecError:
-            return []
 
     def _is_there(self, path: str) -> bool:
         key, entry = self._table.key(path), self._state.ledger.get(path)

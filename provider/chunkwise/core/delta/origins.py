@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from chunkwise.core.delta.log import LARGEST_COMMIT
+from chunkwise.core.delta.log import actions_of
 from chunkwise.core.delta.places import Table, decode
 from chunkwise.core.delta.state import ETAG_TAG
-from chunkwise.core.storage import objects
 
 #: log entries that are looked at, the newest ones
 _MOST: Final = 1000
@@ -114,14 +111,7 @@ def _backwards(
     """Log entries, the newest first; ``None``: it is gone, or cannot be read."""
 
     def read(number: int) -> Actions | None:
-        key = table.commit_key(number)
-        entry = objects.get(client, table.bucket, key, max_bytes=LARGEST_COMMIT, extra_args=extra_args)
-        if entry is None:
-            return None
-        try:
-            return [msgspec.json.decode(line) for line in entry.body.splitlines() if line.strip()]
-        except msgspec.MsgspecError:
-            return None
+        return actions_of(client, table, number, extra_args=extra_args)
 
     versions = range(version, max(-1, version - _MOST), -1)
     # some at a time: most often the newest ones say it
